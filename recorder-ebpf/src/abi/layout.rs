@@ -1,0 +1,70 @@
+//! A hash over the layout of every record.
+
+use core::mem::offset_of;
+
+use super::{
+    Exec, Exit, Frame, Header, IoError, LaneStats, OomKill, Sender, SignalFatal, TaskHung,
+    WritebackError,
+};
+
+/// Name of the object's symbol that holds [`LAYOUT_HASH`].
+pub const LAYOUT_HASH_SYMBOL: &str = "RECORDER_LAYOUT_HASH";
+
+/// Hash of every record's name, size, field names and field offsets.
+///
+/// Two builds with the same hash agree about every byte between them.
+pub const LAYOUT_HASH: u64 = layout_hash();
+
+const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+const FNV_PRIME: u64 = 0x0100_0000_01b3;
+
+const fn hash_bytes(mut hash: u64, bytes: &[u8]) -> u64 {
+    let mut index = 0;
+    while index < bytes.len() {
+        hash = (hash ^ bytes[index] as u64).wrapping_mul(FNV_PRIME);
+        index += 1;
+    }
+    hash
+}
+
+macro_rules! hash_records {
+    ($($record:ident { $($field:ident),+ $(,)? })+) => {{
+        let mut hash = FNV_OFFSET;
+        $(
+            // Destructuring without `..` makes a field that is missing here a compile error.
+            const _: fn(&$record) = |record| { let $record { $($field: _),+ } = record; };
+            hash = hash_bytes(hash, stringify!($record).as_bytes());
+            hash = hash_bytes(hash, &size_of::<$record>().to_le_bytes());
+            $(
+                hash = hash_bytes(hash, stringify!($field).as_bytes());
+                hash = hash_bytes(hash, &offset_of!($record, $field).to_le_bytes());
+            )+
+        )+
+        hash
+    }};
+}
+
+const fn layout_hash() -> u64 {
+    hash_records! {
+        Header { boot_ns, seq, start_boot_ns, cgroup_id, pid, tgid, uid, gid, len, cpu, kind, flags, comm }
+        Exec { header, parent_tgid, euid, egid, filename_len, argv_len }
+        Exit {
+            header, user_ns, system_ns, read_bytes, write_bytes, max_rss_kib, status, parent_tgid, minor_faults, major_faults,
+            voluntary_switches, involuntary_switches, reserved,
+        }
+        TaskHung { header }
+        Sender { boot_ns, tgid, uid, signal, code, flags, reserved, comm }
+        Frame { status, build_id, offset_or_ip }
+        SignalFatal {
+            header, signal, code, fault_address, ip, sp, error_code, trap_number, arch, stack_len, instruction_len, reserved,
+            sender, registers, instruction, addresses, frames,
+        }
+        OomKill {
+            header, total_vm_pages, anon_rss_pages, file_rss_pages, shmem_rss_pages, pgtables_bytes, trigger_cgroup_id,
+            memory_cgroup_id, trigger_pid, trigger_tgid, oom_score_adj, trigger_uid, trigger_comm,
+        }
+        IoError { header, sector, bytes, major, minor, partition, status, errno, cmd_flags, disk }
+        WritebackError { header, inode, device, errno, name }
+        LaneStats { attempted, lost }
+    }
+}

@@ -1,0 +1,31 @@
+//! Records, one module for each family of events.
+//!
+//! Every record starts with a [`Header`] and is a multiple of eight bytes long. Layouts have no implicit padding (zerocopy's
+//! derives refuse it) and no `bool` or enum, so that any bytes decode. [`LAYOUT_HASH`] is stored in the BPF object and
+//! compared before it is loaded: a stale object is an error with one sentence, not a wrong field.
+
+mod block;
+mod filesystem;
+mod header;
+mod layout;
+mod limits;
+mod oom;
+mod process;
+mod signal;
+mod stats;
+
+pub use block::IoError;
+pub use filesystem::WritebackError;
+pub use header::{COMM_LEN, EventKind, Header, Lane, decode};
+pub use layout::{LAYOUT_HASH, LAYOUT_HASH_SYMBOL};
+pub use limits::{
+    ARGV_BYTES_MAX, CPUS_MAX, FAULTS_MAX, FILENAME_BYTES_MAX, INSTRUCTION_BYTES, REGISTERS_MAX,
+    SENDERS_MAX, STACK_FRAMES_MAX,
+};
+pub use oom::OomKill;
+pub use process::{EXEC_ARGV_TRUNCATED, EXEC_FILENAME_TRUNCATED, Exec, Exit, TaskHung};
+pub use signal::{
+    Arch, BUILD_ID_LEN, Frame, SENDER_KERNEL, SIGNAL_HAS_REGISTERS, SIGNAL_HAS_SENDER,
+    SIGNAL_RERAISED, Sender, SignalFatal,
+};
+pub use stats::{KIND_SLOTS, LaneStats};

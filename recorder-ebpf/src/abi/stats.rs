@@ -1,0 +1,27 @@
+//! Counters that the probes keep for each lane and CPU.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Slots of a counter per kind: kinds are numbered from 1, slot 0 is unused.
+pub const KIND_SLOTS: usize = 16;
+
+/// What one CPU did in one lane.
+///
+/// `attempted = committed + lost`: what is not counted here as lost has entered the kernel ring.
+#[derive(
+    Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, PartialEq, Eq,
+)]
+#[repr(C)]
+pub struct LaneStats {
+    /// Records begun: also the next sequence number.
+    pub attempted: u64,
+    /// Records for which the kernel ring had no room, by kind.
+    pub lost: [u64; KIND_SLOTS],
+}
+
+impl LaneStats {
+    /// Returns the records lost, of all kinds.
+    pub fn lost_total(&self) -> u64 {
+        self.lost.iter().sum()
+    }
+}

@@ -1,0 +1,2 @@
+//! recorder
+fn main() {}
