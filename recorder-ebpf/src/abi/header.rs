@@ -60,11 +60,13 @@ pub enum EventKind {
     WritebackError = 6,
     /// A task did not run for too long: [`TaskHung`](super::TaskHung).
     TaskHung = 7,
+    /// The agent's own remark: [`Note`](super::Note).
+    Note = 8,
 }
 
 impl EventKind {
     /// Every kind, in the order of its number.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::ProcessExec,
         Self::ProcessExit,
         Self::SignalFatal,
@@ -72,6 +74,7 @@ impl EventKind {
         Self::IoError,
         Self::WritebackError,
         Self::TaskHung,
+        Self::Note,
     ];
 
     /// Returns the kind with this number, or `None` for one of a newer probe.
@@ -88,6 +91,7 @@ impl EventKind {
             | Self::IoError
             | Self::WritebackError
             | Self::TaskHung => Lane::Failure,
+            Self::Note => Lane::Sample,
         }
     }
 
@@ -101,6 +105,7 @@ impl EventKind {
             Self::IoError => "io.error",
             Self::WritebackError => "fs.writeback_error",
             Self::TaskHung => "task.hung",
+            Self::Note => "recorder.note",
         }
     }
 }

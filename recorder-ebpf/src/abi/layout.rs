@@ -3,7 +3,7 @@
 use core::mem::offset_of;
 
 use super::{
-    Exec, Exit, Frame, Header, IoError, LaneStats, OomKill, Sender, SignalFatal, TaskHung,
+    Exec, Exit, Frame, Header, IoError, LaneStats, Note, OomKill, Sender, SignalFatal, TaskHung,
     WritebackError,
 };
 
@@ -65,6 +65,7 @@ const fn layout_hash() -> u64 {
         }
         IoError { header, sector, bytes, major, minor, partition, status, errno, cmd_flags, disk }
         WritebackError { header, inode, device, errno, name }
+        Note { header, kind, text_len }
         LaneStats { attempted, lost }
     }
 }

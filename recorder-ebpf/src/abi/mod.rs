@@ -9,6 +9,7 @@ mod filesystem;
 mod header;
 mod layout;
 mod limits;
+mod note;
 mod oom;
 mod process;
 mod signal;
@@ -22,6 +23,7 @@ pub use limits::{
     ARGV_BYTES_MAX, CPUS_MAX, FAULTS_MAX, FILENAME_BYTES_MAX, INSTRUCTION_BYTES, REGISTERS_MAX,
     SENDERS_MAX, STACK_FRAMES_MAX,
 };
+pub use note::{Note, NoteKind};
 pub use oom::OomKill;
 pub use process::{EXEC_ARGV_TRUNCATED, EXEC_FILENAME_TRUNCATED, Exec, Exit, TaskHung};
 pub use signal::{

@@ -1,0 +1,66 @@
+//! What the agent says of itself, in the same ring as what the probes saw.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::Header;
+
+/// The agent's own remark. No probe writes it; it travels in the sample lane.
+///
+/// # Shape
+///
+/// Followed by `text_len` bytes of UTF-8, then zeros up to a multiple of eight.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Note {
+    /// The header; the process is the agent, the CPU 0.
+    pub header: Header,
+    /// A [`NoteKind`] as number.
+    pub kind: u32,
+    /// Bytes of text that follow.
+    pub text_len: u32,
+}
+
+const _: () = assert!(size_of::<Note>() == size_of::<Header>() + 8);
+
+/// What a [`Note`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum NoteKind {
+    /// Recording began.
+    Start = 1,
+    /// Recording ends.
+    Stop = 2,
+    /// A person asked for a dump.
+    Trigger = 3,
+    /// A rule opened an incident.
+    Incident = 4,
+    /// Something is recorded less well than it should be.
+    Degradation = 5,
+}
+
+impl NoteKind {
+    /// Every kind, in the order of its number.
+    pub const ALL: [Self; 5] = [
+        Self::Start,
+        Self::Stop,
+        Self::Trigger,
+        Self::Incident,
+        Self::Degradation,
+    ];
+
+    /// Returns the kind with this number, or `None` for one of a newer agent.
+    pub fn from_number(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| *kind as u32 == number)
+    }
+
+    /// Returns its name as people see it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Trigger => "trigger",
+            Self::Incident => "incident",
+            Self::Degradation => "degradation",
+        }
+    }
+}
