@@ -8,3 +8,4 @@
 #![no_std]
 
 pub mod abi;
+pub mod fields;

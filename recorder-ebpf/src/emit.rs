@@ -1,0 +1,155 @@
+//! The one way from a probe into a kernel ring.
+//!
+//! Every record is attempted here, numbered here, and counted here if the ring has no room. Nothing bypasses it.
+
+use core::ffi::c_void;
+
+use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use aya_ebpf::helpers::generated::{
+    bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, bpf_ringbuf_query, bpf_ringbuf_reserve,
+    bpf_ringbuf_submit,
+};
+use recorder_ebpf::abi::{EventKind, Header, KIND_SLOTS, Lane};
+
+use crate::kernel::Task;
+use crate::maps::{FAILURE_RING, LANE_STATS, LIFECYCLE_RING};
+
+/// Bytes in the lifecycle ring above which its reader is woken before its next tick.
+const LIFECYCLE_WATERMARK: u64 = 1 << 20;
+/// One record in this many looks at the ring's fill.
+const WATERMARK_INTERVAL: u64 = 64;
+
+/// Room for one record in a kernel ring, with what its header needs.
+#[must_use = "the verifier refuses a program that neither submits nor discards"]
+pub struct Slot<T> {
+    record: *mut T,
+    seq: u64,
+    kind: EventKind,
+}
+
+/// Reserves room for a `T`, or counts the record as lost.
+#[inline(always)]
+pub fn reserve<T>(kind: EventKind) -> Option<Slot<T>> {
+    let lane = kind.lane();
+    let stats = LANE_STATS.get_ptr_mut(lane as u32)?;
+    // SAFETY: `stats` is this CPU's slot, valid while the program runs. A probe in an interrupt may write it in between:
+    // that is why the counters below are added to atomically. Both may then read the same number; the count stays exact.
+    let seq = unsafe { (&raw const (*stats).attempted).read_volatile() };
+    // SAFETY: as above.
+    unsafe { add_one(&raw mut (*stats).attempted) };
+    // SAFETY: the map is a ring buffer, and the size a constant.
+    let record = unsafe { bpf_ringbuf_reserve(ring(lane), size_of::<T>() as u64, 0) }.cast::<T>();
+    if record.is_null() {
+        let slot = kind as usize;
+        if slot < KIND_SLOTS {
+            // SAFETY: as above; `slot` is within the array.
+            unsafe { add_one((&raw mut (*stats).lost).cast::<u64>().add(slot)) };
+        }
+        return None;
+    }
+    Some(Slot { record, seq, kind })
+}
+
+impl<T> Slot<T> {
+    /// The record, not initialised.
+    #[inline(always)]
+    pub fn record(&mut self) -> *mut T {
+        self.record
+    }
+
+    /// A header of `len` bytes about the process of `task`.
+    #[inline(always)]
+    pub fn header(&self, task: Task, len: u32, flags: u8) -> Header {
+        let (uid, gid) = task.ids();
+        let comm = task.comm();
+        Header {
+            start_boot_ns: task.process_start(),
+            cgroup_id: task.cgroup_id(),
+            pid: task.pid(),
+            tgid: task.tgid(),
+            uid,
+            gid,
+            // SAFETY: both are 16 bytes without padding.
+            comm: unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(comm) },
+            ..self.header_without_process(len, flags)
+        }
+    }
+
+    /// A header of `len` bytes about no process.
+    #[inline(always)]
+    pub fn header_without_process(&self, len: u32, flags: u8) -> Header {
+        Header {
+            boot_ns: boot_ns(),
+            seq: self.seq,
+            start_boot_ns: 0,
+            cgroup_id: 0,
+            pid: 0,
+            tgid: 0,
+            uid: 0,
+            gid: 0,
+            len,
+            // SAFETY: the helper takes no argument.
+            cpu: unsafe { bpf_get_smp_processor_id() } as u16,
+            kind: self.kind as u8,
+            flags,
+            comm: [0; 16],
+        }
+    }
+
+    /// Hands the record, now whole, to the ring.
+    ///
+    /// A reader is never woken for an ordinary record: that costs more than all the rest, and it looks by itself soon enough.
+    #[inline(always)]
+    pub fn submit(self) {
+        let lane = self.kind.lane();
+        let wake = lane as u8 == Lane::Failure as u8 || filling(self.seq);
+        let flags = if wake {
+            BPF_RB_FORCE_WAKEUP
+        } else {
+            BPF_RB_NO_WAKEUP
+        };
+        // SAFETY: `record` is what `reserve` returned, and this is its last use.
+        unsafe { bpf_ringbuf_submit(self.record.cast::<c_void>(), u64::from(flags)) };
+    }
+}
+
+/// Nanoseconds since boot, suspend included.
+#[inline(always)]
+pub fn boot_ns() -> u64 {
+    // SAFETY: the helper takes no argument.
+    unsafe { bpf_ktime_get_boot_ns() }
+}
+
+/// Whether the lifecycle ring fills faster than its reader looks.
+#[inline(always)]
+fn filling(seq: u64) -> bool {
+    if !seq.is_multiple_of(WATERMARK_INTERVAL) {
+        return false;
+    }
+    // SAFETY: the map is a ring buffer.
+    let bytes = unsafe { bpf_ringbuf_query(ring(Lane::Lifecycle), u64::from(BPF_RB_AVAIL_DATA)) };
+    bytes > LIFECYCLE_WATERMARK
+}
+
+#[inline(always)]
+fn ring(lane: Lane) -> *mut c_void {
+    match lane {
+        Lane::Failure => (&raw const FAILURE_RING).cast_mut().cast(),
+        // The agent writes the sample lane itself.
+        Lane::Lifecycle | Lane::Sample => (&raw const LIFECYCLE_RING).cast_mut().cast(),
+    }
+}
+
+/// Adds one, in one instruction that no interrupt splits.
+///
+/// # Safety
+///
+/// `counter` points at a counter that is only ever changed by this function.
+#[inline(always)]
+unsafe fn add_one(counter: *mut u64) {
+    // `fetch_add` does not exist for this target, and a form that returns the old value needs a newer kernel.
+    // SAFETY: the caller's; map values are aligned to eight bytes.
+    unsafe {
+        core::arch::asm!("lock *(u64 *)({counter} + 0) += {one}", counter = in(reg) counter, one = in(reg) 1_u64);
+    }
+}

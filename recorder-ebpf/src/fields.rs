@@ -1,0 +1,165 @@
+//! What the probes must be told about the running kernel.
+//!
+//! No offset is compiled in. The agent resolves each field against the running kernel's type information and passes it as a
+//! frozen global of the same name; the verifier then checks every load against the kernel's own types and refuses a wrong
+//! one. One list serves both sides: the probes make globals of it, the agent a table.
+
+/// Value of a global whose field, or fact, the running kernel does not have.
+pub const ABSENT: u32 = u32::MAX;
+
+/// A field of the kernel that the probes read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// Name of the global that holds its offset in bytes.
+    pub global: &'static str,
+    /// The kernel's structure.
+    pub structure: &'static str,
+    /// Path of members inside it, separated by dots.
+    pub member: &'static str,
+    /// Whether only some of the supported kernels have it: the probes then do without.
+    pub optional: bool,
+}
+
+/// Calls `$callback!` with every field, first those that all supported kernels have, then the others.
+#[macro_export]
+macro_rules! for_each_field {
+    ($callback:ident) => {
+        $callback! {
+            required {
+                TASK_PID = task_struct.pid;
+                TASK_TGID = task_struct.tgid;
+                TASK_COMM = task_struct.comm;
+                TASK_FLAGS = task_struct.flags;
+                TASK_START = task_struct.start_boottime;
+                TASK_LEADER = task_struct.group_leader;
+                TASK_PARENT = task_struct.real_parent;
+                TASK_CRED = task_struct.real_cred;
+                TASK_CGROUPS = task_struct.cgroups;
+                TASK_SIGNAL = task_struct.signal;
+                TASK_SIGHAND = task_struct.sighand;
+                TASK_MM = task_struct.mm;
+                TASK_EXIT_CODE = task_struct.exit_code;
+                TASK_UTIME = task_struct.utime;
+                TASK_STIME = task_struct.stime;
+                TASK_RUNTIME = task_struct.se.sum_exec_runtime;
+                TASK_NVCSW = task_struct.nvcsw;
+                TASK_NIVCSW = task_struct.nivcsw;
+                TASK_MIN_FLT = task_struct.min_flt;
+                TASK_MAJ_FLT = task_struct.maj_flt;
+                TASK_THREAD_NODE = task_struct.thread_node;
+                CRED_UID = cred.uid;
+                CRED_GID = cred.gid;
+                CRED_EUID = cred.euid;
+                CRED_EGID = cred.egid;
+                CSS_SET_CGROUP = css_set.dfl_cgrp;
+                CSS_SET_SUBSYS = css_set.subsys;
+                CSS_CGROUP = cgroup_subsys_state.cgroup;
+                CGROUP_NODE = cgroup.kn;
+                NODE_ID = kernfs_node.id;
+                SIGNAL_LIVE = signal_struct.live;
+                SIGNAL_THREADS = signal_struct.nr_threads;
+                SIGNAL_THREAD_HEAD = signal_struct.thread_head;
+                SIGNAL_FLAGS = signal_struct.flags;
+                SIGNAL_GROUP_EXIT_CODE = signal_struct.group_exit_code;
+                SIGNAL_UTIME = signal_struct.utime;
+                SIGNAL_STIME = signal_struct.stime;
+                SIGNAL_RUNTIME = signal_struct.sum_sched_runtime;
+                SIGNAL_NVCSW = signal_struct.nvcsw;
+                SIGNAL_NIVCSW = signal_struct.nivcsw;
+                SIGNAL_MIN_FLT = signal_struct.min_flt;
+                SIGNAL_MAJ_FLT = signal_struct.maj_flt;
+                SIGNAL_MAXRSS = signal_struct.maxrss;
+                SIGNAL_OOM_SCORE_ADJ = signal_struct.oom_score_adj;
+                SIGHAND_ACTION = sighand_struct.action;
+                KSIGACTION_HANDLER = k_sigaction.sa.sa_handler;
+                BPRM_FILENAME = linux_binprm.filename;
+                MM_ARG_START = mm_struct.arg_start;
+                MM_ARG_END = mm_struct.arg_end;
+                MM_TOTAL_VM = mm_struct.total_vm;
+                MM_RSS_STAT = mm_struct.rss_stat;
+                MM_PGTABLES_BYTES = mm_struct.pgtables_bytes;
+                RQ_QUEUE = request.q;
+                RQ_CMD_FLAGS = request.cmd_flags;
+                RQ_SECTOR = request.__sector;
+                RQ_PART = request.part;
+                RQ_BIO = request.bio;
+                DISK_MAJOR = gendisk.major;
+                DISK_MINOR = gendisk.first_minor;
+                DISK_NAME = gendisk.disk_name;
+                MAPPING_HOST = address_space.host;
+                INODE_SB = inode.i_sb;
+                INODE_INO = inode.i_ino;
+                INODE_RDEV = inode.i_rdev;
+                SB_DEV = super_block.s_dev;
+                SB_MAGIC = super_block.s_magic;
+                SB_ID = super_block.s_id;
+                PERCPU_COUNTER_COUNT = percpu_counter.count;
+            }
+            optional {
+                TASK_READ_BYTES = task_struct.ioac.read_bytes;
+                TASK_WRITE_BYTES = task_struct.ioac.write_bytes;
+                TASK_ERROR_CODE = task_struct.thread.error_code;
+                TASK_TRAP_NR = task_struct.thread.trap_nr;
+                SIGNAL_READ_BYTES = signal_struct.ioac.read_bytes;
+                SIGNAL_WRITE_BYTES = signal_struct.ioac.write_bytes;
+                RQ_DISK = request.rq_disk;
+                QUEUE_DISK = request_queue.disk;
+                BDEV_DEV = block_device.bd_dev;
+                BIO_BLKG = bio.bi_blkg;
+                BLKG_BLKCG = blkcg_gq.blkcg;
+                BLKCG_CGROUP = blkcg.css.cgroup;
+                MM_RSS_COUNTS = mm_struct.rss_stat.count;
+                TASK_STACK = task_struct.stack;
+            }
+        }
+    };
+}
+
+/// Calls `$callback!` with the name of every other fact: a `u32` global that the agent sets.
+///
+/// - `ARCH`: an [`Arch`](crate::abi::Arch) as number.
+/// - `PAGE_KIB`: size of a page in KiB.
+/// - `REGISTERS_BYTES`: bytes of the saved user registers.
+/// - `REGISTERS_TOP`: how far below the end of the kernel stack they begin; `ABSENT` where a helper finds them.
+/// - `REGISTER_IP`, `REGISTER_SP`: their offsets in the saved registers.
+/// - `MEMORY_SUBSYSTEM`: index of the memory controller among a task's cgroup subsystems.
+/// - `COUNTER_BYTES`: size of a `percpu_counter`.
+#[macro_export]
+macro_rules! for_each_fact {
+    ($callback:ident) => {
+        $callback! {
+            ARCH PAGE_KIB REGISTERS_BYTES REGISTERS_TOP REGISTER_IP REGISTER_SP MEMORY_SUBSYSTEM COUNTER_BYTES
+        }
+    };
+}
+
+macro_rules! table {
+    (required { $($global:ident = $structure:ident . $($member:ident).+;)+ }
+     optional { $($other:ident = $place:ident . $($inside:ident).+;)+ }) => {
+        &[
+            $(field(stringify!($global), stringify!($structure), concat_path!($($member)+), false),)+
+            $(field(stringify!($other), stringify!($place), concat_path!($($inside)+), true),)+
+        ]
+    };
+}
+
+macro_rules! concat_path {
+    ($first:ident $($rest:ident)*) => { concat!(stringify!($first) $(, ".", stringify!($rest))*) };
+}
+
+const fn field(
+    global: &'static str,
+    structure: &'static str,
+    member: &'static str,
+    optional: bool,
+) -> Field {
+    Field {
+        global,
+        structure,
+        member,
+        optional,
+    }
+}
+
+/// Every field, as a table.
+pub const FIELDS: &[Field] = for_each_field!(table);

@@ -1,0 +1,74 @@
+//! Every map of the object.
+
+use aya_ebpf::btf_maps::{LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::macros::btf_map;
+use recorder_ebpf::abi::{FAULTS_MAX, LaneStats, REGISTERS_MAX, SENDERS_MAX, Sender};
+
+/// Default size of the failure lane's ring; the agent may set another before it loads.
+const FAILURE_RING_BYTES: usize = 1 << 20;
+/// Default size of the lifecycle lane's ring.
+const LIFECYCLE_RING_BYTES: usize = 4 << 20;
+
+/// Records of the failure lane.
+#[btf_map]
+pub static FAILURE_RING: RingBuf<u8, FAILURE_RING_BYTES> = RingBuf::new();
+
+/// Records of the lifecycle lane.
+#[btf_map]
+pub static LIFECYCLE_RING: RingBuf<u8, LIFECYCLE_RING_BYTES> = RingBuf::new();
+
+/// What this CPU attempted and lost, by lane.
+#[btf_map]
+pub static LANE_STATS: PerCpuArray<LaneStats, 2> = PerCpuArray::new();
+
+/// Who last sent a deadly signal to a process, by the target's tgid.
+#[btf_map]
+pub static SENDERS: LruHashMap<u32, Sender, { SENDERS_MAX as usize }> = LruHashMap::new();
+
+/// The last fault that a handler took, by the thread.
+#[btf_map]
+pub static FAULTS: LruHashMap<u32, Fault, { FAULTS_MAX as usize }> = LruHashMap::new();
+
+/// Where a fault is put together: too large for the stack.
+#[btf_map]
+pub static FAULT_SCRATCH: PerCpuArray<Fault, 1> = PerCpuArray::new();
+
+/// Processes whose fatal signal is recorded: the rest of their threads have nothing to add.
+#[btf_map]
+pub static DYING: LruHashMap<Process, u8, 1024> = LruHashMap::new();
+
+/// A process, uniquely.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Process {
+    /// When it started, in nanoseconds since boot.
+    pub start_boot_ns: u64,
+    /// Its tgid.
+    pub tgid: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// A fault as the thread met it.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Fault {
+    /// When the process started, in nanoseconds since boot.
+    pub start_boot_ns: u64,
+    /// `si_addr`.
+    pub address: u64,
+    /// Instruction pointer.
+    pub ip: u64,
+    /// Stack pointer.
+    pub sp: u64,
+    /// The hardware's error code.
+    pub error_code: u64,
+    /// The hardware's trap number.
+    pub trap_number: u64,
+    /// `si_signo`.
+    pub signal: u32,
+    /// `si_code`.
+    pub code: i32,
+    /// User registers, in the kernel's order.
+    pub registers: [u64; REGISTERS_MAX],
+}

@@ -1,0 +1,7 @@
+//! The probes, one module for each family of events.
+
+mod block;
+mod filesystem;
+mod oom;
+mod process;
+mod signal;

@@ -1,0 +1,339 @@
+//! Signals that end a process, what is behind them, and who sent them.
+
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::bindings::{BPF_F_USER_BUILD_ID, BPF_F_USER_STACK, BPF_NOEXIST};
+use aya_ebpf::helpers::generated::{bpf_get_stack, bpf_probe_read_user, bpf_task_pt_regs};
+use aya_ebpf::macros::btf_tracepoint;
+use aya_ebpf::programs::BtfTracePointContext;
+use recorder_ebpf::abi::{
+    EventKind, Frame, INSTRUCTION_BYTES, REGISTERS_MAX, SENDER_KERNEL, SIGNAL_HAS_REGISTERS,
+    SIGNAL_HAS_SENDER, SIGNAL_RERAISED, STACK_FRAMES_MAX, Sender, SignalFatal,
+};
+use recorder_ebpf::fields::ABSENT;
+
+use crate::emit::{boot_ns, reserve};
+use crate::globals::{
+    ARCH, KSIGACTION_HANDLER, REGISTER_IP, REGISTER_SP, REGISTERS_BYTES, REGISTERS_TOP,
+    SIGHAND_ACTION, SIGNAL_FLAGS, SIGNAL_GROUP_EXIT_CODE, TASK_ERROR_CODE, TASK_SIGHAND,
+    TASK_SIGNAL, TASK_STACK, TASK_TRAP_NR,
+};
+use crate::kernel::{Object, Task, copy, copy_to, load, load_or_zero};
+use crate::maps::{DYING, FAULT_SCRATCH, FAULTS, Process, SENDERS};
+
+const SIGKILL: u32 = 9;
+const SIG_DFL: u64 = 0;
+
+/// Signals that do not end a process by default: CHLD, CONT, STOP, TSTP, TTIN, TTOU, URG, WINCH.
+const HARMLESS: u64 = bit(17) | bit(18) | bit(19) | bit(20) | bit(21) | bit(22) | bit(23) | bit(28);
+/// Signals by which the processor's faults arrive: ILL, TRAP, BUS, FPE, SEGV, SYS.
+const FAULT_SIGNALS: u64 = bit(4) | bit(5) | bit(7) | bit(8) | bit(11) | bit(31);
+
+/// `si_code` of signals that a process sends: kill, sigqueue, message queues, tkill.
+const SI_USER: i32 = 0;
+const SI_QUEUE: i32 = -1;
+const SI_MESGQ: i32 = -3;
+const SI_TKILL: i32 = -6;
+/// `si_code` of signals that the kernel sends on its own account.
+const SI_KERNEL: i32 = 0x80;
+
+/// Flag of `signal_struct.flags`: init, which only what it asks for can end.
+///
+/// <https://github.com/torvalds/linux/blob/v6.12/include/linux/sched/signal.h#L268>
+const SIGNAL_UNKILLABLE: u32 = 0x40;
+
+/// `trace_signal_generate`'s result for a signal that goes on its way.
+///
+/// <https://github.com/torvalds/linux/blob/v6.12/include/trace/events/signal.h#L39>
+const TRACE_SIGNAL_DELIVERED: u64 = 0;
+
+const fn bit(signal: u32) -> u64 {
+    1 << signal
+}
+
+/// Whether the default action of `signal` ends the process. Real-time signals do.
+#[inline(always)]
+fn is_deadly(signal: u32) -> bool {
+    signal > 31 || HARMLESS & bit(signal & 31) == 0
+}
+
+/// The beginning of a `siginfo_t`, the same on all 64-bit kernels.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+struct SigInfo {
+    signo: i32,
+    errno: i32,
+    code: i32,
+    padding: i32,
+    /// `si_addr` of a fault; `si_pid` and `si_uid` of a signal that was sent.
+    first: u64,
+}
+
+impl SigInfo {
+    /// Copies what `info` points at; two values of it are no addresses.
+    #[inline(always)]
+    fn read(info: u64) -> Self {
+        const SEND_SIG_NOINFO: u64 = 0;
+        const SEND_SIG_PRIV: u64 = 1;
+        match info {
+            SEND_SIG_NOINFO => Self::default(),
+            SEND_SIG_PRIV => Self {
+                code: SI_KERNEL,
+                ..Self::default()
+            },
+            address => copy(address).unwrap_or_default(),
+        }
+    }
+}
+
+/// `signal_generate(int sig, struct kernel_siginfo *, struct task_struct *, int type, int result)`
+///
+/// Remembers who sent a signal that will end a process. Runs for every signal: most leave at the first test.
+#[btf_tracepoint(function = "signal_generate")]
+pub fn signal_sent(ctx: BtfTracePointContext) -> i32 {
+    let signal = ctx.arg::<u64>(0) as u32;
+    if !is_deadly(signal) || ctx.arg::<u64>(4) as u32 != TRACE_SIGNAL_DELIVERED as u32 {
+        return 0;
+    }
+    let target = Task(ctx.arg(2));
+    let sender = Task::current();
+    if sender.tgid() == target.tgid() {
+        return 0;
+    }
+    let code = SigInfo::read(ctx.arg(1)).code;
+    let flags = match code {
+        SI_USER | SI_QUEUE | SI_MESGQ | SI_TKILL => 0,
+        SI_KERNEL => SENDER_KERNEL,
+        // Timers and descriptors signal from whatever context they are in.
+        _ => return 0,
+    };
+    if signal != SIGKILL && !has_default_action(target, signal) {
+        return 0;
+    }
+    let (uid, _) = sender.ids();
+    let value = Sender {
+        boot_ns: boot_ns(),
+        tgid: sender.tgid(),
+        uid,
+        signal,
+        code,
+        flags,
+        reserved: 0,
+        // SAFETY: both are 16 bytes without padding.
+        comm: unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(sender.comm()) },
+    };
+    // A full map forgets the oldest; a failure leaves the death without its sender, which is then absent, not wrong.
+    let _ = SENDERS.insert(target.tgid(), value, 0);
+    0
+}
+
+/// Whether the process has left `signal` to the kernel.
+#[inline(always)]
+fn has_default_action(task: Task, signal: u32) -> bool {
+    /// Size of a `struct k_sigaction`: handler, flags, restorer, mask; arm64 has no restorer of its own, but the field.
+    const ACTION_BYTES: u64 = 32;
+    let actions = load::<u64>(task.0, &TASK_SIGHAND) + u64::from(SIGHAND_ACTION.load());
+    let action = actions + u64::from(signal.wrapping_sub(1) & 63) * ACTION_BYTES;
+    copy::<u64>(action + u64::from(KSIGACTION_HANDLER.load())) == Some(SIG_DFL)
+}
+
+/// `signal_deliver(int sig, struct kernel_siginfo *, struct k_sigaction *)`
+#[btf_tracepoint(function = "signal_deliver")]
+pub fn signal_fatal(ctx: BtfTracePointContext) -> i32 {
+    let delivered = ctx.arg::<u64>(0) as u32;
+    if !is_deadly(delivered) {
+        return 0;
+    }
+    let task = Task::current();
+    let action: Object = ctx.arg(2);
+    if load::<u64>(action, &KSIGACTION_HANDLER) != SIG_DFL {
+        if FAULT_SIGNALS & bit(delivered & 31) != 0 && delivered < 32 {
+            remember_fault(task, delivered, ctx.arg(1));
+        }
+        return 0;
+    }
+    let group: Object = load(task.0, &TASK_SIGNAL);
+    let signal = if delivered == SIGKILL {
+        // The kernel ends the threads of a dying process with SIGKILL; what it died of is in the exit code.
+        load::<u32>(group, &SIGNAL_GROUP_EXIT_CODE) & 0x7f
+    } else if load::<u32>(group, &SIGNAL_FLAGS) & SIGNAL_UNKILLABLE != 0 {
+        0
+    } else {
+        delivered
+    };
+    // Zero: threads end because the process exits, or because one of them executes another program.
+    if signal != 0 {
+        fatal(&ctx, task, delivered, signal);
+    }
+    0
+}
+
+#[inline(always)]
+fn fatal(ctx: &BtfTracePointContext, task: Task, delivered: u32, signal: u32) {
+    let process = Process {
+        start_boot_ns: task.process_start(),
+        tgid: task.tgid(),
+        reserved: 0,
+    };
+    if DYING.insert(process, 1, u64::from(BPF_NOEXIST)).is_err() {
+        return;
+    }
+    let Some(mut slot) = reserve::<SignalFatal>(EventKind::SignalFatal) else {
+        return;
+    };
+    let record = slot.record();
+    let info = if delivered == signal {
+        SigInfo::read(ctx.arg(1))
+    } else {
+        SigInfo::default()
+    };
+    // SAFETY: `record` is room for one; the pointers stay inside it, and every field is written before it is submitted.
+    unsafe {
+        zero(&raw mut (*record).registers);
+        let registers = user_registers(task);
+        let mut flags = 0;
+        if copy_to(
+            &raw mut (*record).registers,
+            REGISTERS_BYTES.load(),
+            registers,
+        ) {
+            flags |= SIGNAL_HAS_REGISTERS;
+        }
+        let ip = copy::<u64>(registers + u64::from(REGISTER_IP.load())).unwrap_or(0);
+        let sp = copy::<u64>(registers + u64::from(REGISTER_SP.load())).unwrap_or(0);
+        let is_fault = info.code > 0 && info.code != SI_KERNEL;
+        (&raw mut (*record).signal).write(signal);
+        (&raw mut (*record).code).write(info.code);
+        (&raw mut (*record).fault_address).write(if is_fault { info.first } else { 0 });
+        (&raw mut (*record).ip).write(ip);
+        (&raw mut (*record).sp).write(sp);
+        (&raw mut (*record).error_code).write(load_or_zero(task.0, &TASK_ERROR_CODE));
+        (&raw mut (*record).trap_number).write(load_or_zero(task.0, &TASK_TRAP_NR));
+        (&raw mut (*record).arch).write(ARCH.load());
+        (&raw mut (*record).reserved).write(0);
+        let mut instruction_at = ip;
+        if raised_by_itself(&info, task)
+            && let Some(fault) = FAULTS.get_ptr(task.pid())
+            && (*fault).start_boot_ns == process.start_boot_ns
+            && (*fault).signal == signal
+        {
+            flags |= SIGNAL_RERAISED | SIGNAL_HAS_REGISTERS;
+            (&raw mut (*record).code).write((*fault).code);
+            (&raw mut (*record).fault_address).write((*fault).address);
+            (&raw mut (*record).ip).write((*fault).ip);
+            (&raw mut (*record).sp).write((*fault).sp);
+            (&raw mut (*record).error_code).write((*fault).error_code);
+            (&raw mut (*record).trap_number).write((*fault).trap_number);
+            (&raw mut (*record).registers).write((*fault).registers);
+            instruction_at = (*fault).ip;
+        }
+        let instruction = &raw mut (*record).instruction;
+        let unread = bpf_probe_read_user(
+            instruction.cast(),
+            INSTRUCTION_BYTES as u32,
+            instruction_at as *const _,
+        );
+        (&raw mut (*record).instruction_len).write(if unread == 0 {
+            INSTRUCTION_BYTES as u32
+        } else {
+            0
+        });
+        let addresses = bpf_get_stack(
+            ctx.as_ptr(),
+            (&raw mut (*record).addresses).cast(),
+            (STACK_FRAMES_MAX * size_of::<u64>()) as u32,
+            u64::from(BPF_F_USER_STACK),
+        );
+        bpf_get_stack(
+            ctx.as_ptr(),
+            (&raw mut (*record).frames).cast(),
+            (STACK_FRAMES_MAX * size_of::<Frame>()) as u32,
+            u64::from(BPF_F_USER_STACK | BPF_F_USER_BUILD_ID),
+        );
+        (&raw mut (*record).stack_len).write(if addresses > 0 {
+            addresses as u32 / size_of::<u64>() as u32
+        } else {
+            0
+        });
+        if let Some(sender) = SENDERS.get_ptr(process.tgid)
+            && (*sender).signal == signal
+            && (*sender).boot_ns >= process.start_boot_ns
+        {
+            flags |= SIGNAL_HAS_SENDER;
+            (&raw mut (*record).sender).write(*sender);
+            if delivered != signal || info.code == 0 {
+                (&raw mut (*record).code).write((*sender).code);
+            }
+        } else {
+            zero(&raw mut (*record).sender);
+        }
+        let header = slot.header(task, size_of::<SignalFatal>() as u32, flags);
+        (&raw mut (*record).header).write(header);
+    }
+    slot.submit();
+}
+
+/// Whether the process sent the signal to itself.
+#[inline(always)]
+fn raised_by_itself(info: &SigInfo, task: Task) -> bool {
+    (info.code == SI_TKILL || info.code == SI_USER || info.code == SI_QUEUE)
+        && info.first as u32 == task.tgid()
+}
+
+/// Keeps a fault that a handler takes: the handler may end the process with the same signal, and the fault is gone by then.
+#[inline(always)]
+fn remember_fault(task: Task, signal: u32, info: u64) {
+    let info = SigInfo::read(info);
+    if info.code <= 0 || info.code == SI_KERNEL && info.first != 0 {
+        return;
+    }
+    let Some(fault) = FAULT_SCRATCH.get_ptr_mut(0) else {
+        return;
+    };
+    let registers = user_registers(task);
+    // SAFETY: `fault` is this CPU's slot, valid while the program runs; signals are delivered with interrupts off, so that
+    // nothing else writes it meanwhile.
+    unsafe {
+        (*fault).start_boot_ns = task.process_start();
+        (*fault).address = info.first;
+        (*fault).ip = copy(registers + u64::from(REGISTER_IP.load())).unwrap_or(0);
+        (*fault).sp = copy(registers + u64::from(REGISTER_SP.load())).unwrap_or(0);
+        (*fault).error_code = load_or_zero(task.0, &TASK_ERROR_CODE);
+        (*fault).trap_number = load_or_zero(task.0, &TASK_TRAP_NR);
+        (*fault).signal = signal;
+        (*fault).code = info.code;
+        copy_to(
+            &raw mut (*fault).registers,
+            REGISTERS_BYTES.load(),
+            registers,
+        );
+        let _ = FAULTS.insert(task.pid(), &*fault, 0);
+    }
+}
+
+/// Returns where the kernel saved the user registers of the running task.
+#[inline(always)]
+fn user_registers(task: Task) -> u64 {
+    let top = REGISTERS_TOP.load();
+    if top == ABSENT {
+        // SAFETY: the helper takes any task, and this one is running.
+        unsafe { bpf_task_pt_regs(task.0.cast_mut().cast()) as u64 }
+    } else {
+        load::<u64>(task.0, &TASK_STACK) + u64::from(top)
+    }
+}
+
+/// Fills `*to` with zeros, word by word.
+///
+/// # Safety
+///
+/// `to` is valid for writes, aligned to eight bytes, and a multiple of them long.
+#[inline(always)]
+unsafe fn zero<T>(to: *mut T) {
+    for index in 0..size_of::<T>() / 8 {
+        // SAFETY: the caller's; `index` stays within `T`.
+        unsafe { to.cast::<u64>().add(index).write_volatile(0) };
+    }
+}
+
+const _: () = assert!(size_of::<Sender>().is_multiple_of(8));
+const _: () = assert!(size_of::<[u64; REGISTERS_MAX]>().is_multiple_of(8));
