@@ -87,6 +87,7 @@ macro_rules! for_each_field {
                 DISK_MINOR = gendisk.first_minor;
                 DISK_NAME = gendisk.disk_name;
                 MAPPING_HOST = address_space.host;
+                MAPPING_ERROR = address_space.wb_err;
                 INODE_SB = inode.i_sb;
                 INODE_INO = inode.i_ino;
                 INODE_RDEV = inode.i_rdev;

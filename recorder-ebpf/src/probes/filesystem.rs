@@ -5,7 +5,9 @@ use aya_ebpf::programs::BtfTracePointContext;
 use recorder_ebpf::abi::{EventKind, WritebackError};
 
 use crate::emit::reserve;
-use crate::globals::{INODE_INO, INODE_RDEV, INODE_SB, MAPPING_HOST, SB_DEV, SB_ID, SB_MAGIC};
+use crate::globals::{
+    INODE_INO, INODE_RDEV, INODE_SB, MAPPING_ERROR, MAPPING_HOST, SB_DEV, SB_ID, SB_MAGIC,
+};
 use crate::kernel::{Object, address, copy_to, load};
 
 /// Bits of an `errseq_t` that hold the errno; the others count.
@@ -22,7 +24,6 @@ const BDEVFS_MAGIC: u64 = 0x6264_6576;
 #[btf_tracepoint(function = "filemap_set_wb_err")]
 pub fn writeback_error(ctx: BtfTracePointContext) -> i32 {
     let mapping: Object = ctx.arg(0);
-    let errseq: u64 = ctx.arg(1);
     let Some(mut slot) = reserve::<WritebackError>(EventKind::WritebackError) else {
         return 0;
     };
@@ -34,13 +35,15 @@ pub fn writeback_error(ctx: BtfTracePointContext) -> i32 {
     let below: u32 = load(file_system, &SB_DEV);
     let is_device = load::<u64>(file_system, &SB_MAGIC) == BDEVFS_MAGIC;
     let device = if is_device { own } else { below };
+    // The tracepoint's own argument is the state before the error.
+    let errseq: u32 = load(mapping, &MAPPING_ERROR);
     let header = slot.header_without_process(size_of::<WritebackError>() as u32, 0);
     // SAFETY: `record` is room for one; every field is written, the name by the copy.
     unsafe {
         (&raw mut (*record).header).write(header);
         (&raw mut (*record).inode).write(load(inode, &INODE_INO));
         (&raw mut (*record).device).write(device);
-        (&raw mut (*record).errno).write(errseq as u32 & ERRSEQ_ERRNO);
+        (&raw mut (*record).errno).write(errseq & ERRSEQ_ERRNO);
         let name = &raw mut (*record).name;
         copy_to(name, 32, address(file_system, &SB_ID));
     }

@@ -96,9 +96,6 @@ pub fn signal_sent(ctx: BtfTracePointContext) -> i32 {
     }
     let target = Task(ctx.arg(2));
     let sender = Task::current();
-    if sender.tgid() == target.tgid() {
-        return 0;
-    }
     let code = SigInfo::read(ctx.arg(1)).code;
     let flags = match code {
         SI_USER | SI_QUEUE | SI_MESGQ | SI_TKILL => 0,
@@ -211,7 +208,14 @@ fn fatal(ctx: &BtfTracePointContext, task: Task, delivered: u32, signal: u32) {
         (&raw mut (*record).arch).write(ARCH.load());
         (&raw mut (*record).reserved).write(0);
         let mut instruction_at = ip;
-        if raised_by_itself(&info, task)
+        let sender = SENDERS.get_ptr(process.tgid).filter(|sender| {
+            (**sender).signal == signal && (**sender).boot_ns >= process.start_boot_ns
+        });
+        let raised = match sender {
+            Some(sender) => (*sender).tgid == process.tgid,
+            None => raised_by_itself(&info, task),
+        };
+        if raised
             && let Some(fault) = FAULTS.get_ptr(task.pid())
             && (*fault).start_boot_ns == process.start_boot_ns
             && (*fault).signal == signal
@@ -254,10 +258,7 @@ fn fatal(ctx: &BtfTracePointContext, task: Task, delivered: u32, signal: u32) {
         } else {
             0
         });
-        if let Some(sender) = SENDERS.get_ptr(process.tgid)
-            && (*sender).signal == signal
-            && (*sender).boot_ns >= process.start_boot_ns
-        {
+        if let Some(sender) = sender {
             flags |= SIGNAL_HAS_SENDER;
             (&raw mut (*record).sender).write(*sender);
             if delivered != signal || info.code == 0 {
