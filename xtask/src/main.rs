@@ -1,2 +1,49 @@
-//! xtask
-fn main() {}
+//! Sets up, builds, runs and tests recorder: `cargo xtask <command>`.
+
+mod build;
+mod exec;
+mod linker;
+mod packages;
+mod paths;
+mod run;
+mod setup;
+mod test;
+mod toolchain;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about,
+    disable_help_subcommand = true
+)]
+enum Xtask {
+    /// Find what the build needs and install what is missing
+    Setup(setup::Options),
+    /// Build the BPF object, then the agent that embeds it
+    Build,
+    /// Build, then run the agent in the foreground (through sudo if not root)
+    Run(run::Options),
+    /// Build, then run all tests; the end-to-end tests need root
+    Test(test::Options),
+}
+
+fn main() -> ExitCode {
+    let done = match Xtask::parse() {
+        Xtask::Setup(options) => setup::run(&options),
+        Xtask::Build => build::run(),
+        Xtask::Run(options) => run::run(&options),
+        Xtask::Test(options) => test::run(&options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

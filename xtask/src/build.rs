@@ -1,0 +1,63 @@
+//! `cargo xtask build`: the BPF object first, then the agent that embeds it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use crate::exec::{cargo, exec};
+use crate::{paths, setup};
+
+/// The environment variable by which the agent's build finds the BPF object.
+pub const OBJECT_VARIABLE: &str = "RECORDER_BPF_OBJECT";
+
+/// The probes: their package, which is also the name of its program.
+const PROBES: &str = "recorder-ebpf";
+
+/// The profile the probes are built with, of the workspace's Cargo.toml.
+const PROBES_PROFILE: &str = "bpf";
+
+/// Runs `cargo xtask build`.
+pub fn run() -> Result<()> {
+    agent().map(drop)
+}
+
+/// Builds everything and says where it is. Returns the path of the agent.
+pub fn agent() -> Result<PathBuf> {
+    let object = object()?;
+    let mut build = cargo("build");
+    build
+        .args(["--package", "recorder", "--bin", "recorder", "--release"])
+        .arg("--target-dir")
+        .arg(paths::target())
+        .env(OBJECT_VARIABLE, &object);
+    exec(&mut build)?;
+    let agent = paths::agent();
+    for (what, path) in [("BPF object", &object), ("agent", &agent)] {
+        let bytes = fs::metadata(path)
+            .with_context(|| format!("look at {}", path.display()))?
+            .len();
+        eprintln!("{what}: {} ({} KiB)", path.display(), bytes.div_ceil(1024));
+    }
+    Ok(agent)
+}
+
+fn object() -> Result<PathBuf> {
+    let tools = setup::build_tools()?;
+    let built = tools
+        .toolchain
+        .build(PROBES, PROBES_PROFILE, &tools.linker)?
+        .join(PROBES);
+    let object = paths::bpf_object();
+    copy_if_changed(&built, &object)?;
+    Ok(object)
+}
+
+/// Copies a file, but leaves an equal one alone: its time is what tells cargo to build the agent again.
+fn copy_if_changed(from: &Path, to: &Path) -> Result<()> {
+    let new = fs::read(from).with_context(|| format!("read {}", from.display()))?;
+    if fs::read(to).is_ok_and(|old| old == new) {
+        return Ok(());
+    }
+    fs::write(to, new).with_context(|| format!("write {}", to.display()))
+}
