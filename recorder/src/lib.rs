@@ -1,1 +1,7 @@
-//! recorder
+//! A black box for Linux hosts: the agent, and the readers of its dumps.
+//!
+//! Dependencies point one way: `cli` → `agent`, `api` → `kernel`, `ingest`, `ring`, `incident`, `dump`, `store` → `event` →
+//! the wire ABI. Only `kernel` and `ingest` know aya. `ring`, `incident`, `dump` and `read` know no tokio and no wall
+//! clock: time is an argument.
+
+pub mod event;

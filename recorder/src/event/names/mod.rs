@@ -1,0 +1,13 @@
+//! Names of the kernel's numbers. A number without a name stays a number.
+
+mod block;
+mod codes;
+mod errno;
+mod registers;
+mod signal;
+
+pub(super) use block::{block_operation, block_status};
+pub(super) use errno::errno;
+pub(super) use registers::registers;
+pub use signal::signal_name;
+pub(super) use signal::{has_address, signal, signal_code};

@@ -1,0 +1,89 @@
+//! Process lifecycle.
+
+use recorder_ebpf::abi::{
+    self, EXEC_ARGV_TRUNCATED, EXEC_FILENAME_TRUNCATED, Exec, Exit, Header, TaskHung,
+};
+
+use super::{known, names, proto, text};
+
+/// Returns the process that a header names.
+pub(super) fn subject(header: &Header) -> proto::Process {
+    proto::Process {
+        pid: Some(header.tgid),
+        tid: Some(header.pid),
+        start_boot_ns: known(header.start_boot_ns),
+        comm: text::name(&header.comm),
+        uid: Some(header.uid),
+        gid: Some(header.gid),
+        cgroup_id: known(header.cgroup_id),
+        ..proto::Process::default()
+    }
+}
+
+pub(super) fn exec(record: &[u8]) -> Option<proto::ProcessExec> {
+    let exec = abi::decode::<Exec>(record)?;
+    let rest = record.get(size_of::<Exec>()..)?;
+    let (filename, rest) = rest.split_at_checked(exec.filename_len.into())?;
+    let argv = rest.get(..exec.argv_len.into())?;
+    Some(proto::ProcessExec {
+        process: Some(proto::Process {
+            ppid: Some(exec.parent_tgid),
+            ..subject(&exec.header)
+        }),
+        filename: Some(text::until_nul(filename)),
+        argv: arguments(argv),
+        argv_truncated: Some(exec.header.flags & EXEC_ARGV_TRUNCATED != 0),
+        filename_truncated: Some(exec.header.flags & EXEC_FILENAME_TRUNCATED != 0),
+        euid: Some(exec.euid),
+        egid: Some(exec.egid),
+    })
+}
+
+/// Splits an argument block; each argument ends with a NUL, but perhaps the last, which may be cut.
+fn arguments(block: &[u8]) -> Vec<String> {
+    if block.is_empty() {
+        return Vec::new();
+    }
+    block
+        .strip_suffix(&[0])
+        .unwrap_or(block)
+        .split(|&byte| byte == 0)
+        .map(|argument| String::from_utf8_lossy(argument).into_owned())
+        .collect()
+}
+
+pub(super) fn exit(record: &[u8]) -> Option<proto::ProcessExit> {
+    const SIGNAL: u32 = 0x7f;
+    const CORE_DUMPED: u32 = 0x80;
+
+    let exit = abi::decode::<Exit>(record)?;
+    let header = &exit.header;
+    let signal = known(exit.status & SIGNAL);
+    Some(proto::ProcessExit {
+        process: Some(proto::Process {
+            ppid: Some(exit.parent_tgid),
+            ..subject(header)
+        }),
+        exit_code: signal.is_none().then_some(exit.status >> 8 & 0xff),
+        signal: signal.map(names::signal),
+        core_dumped: Some(exit.status & CORE_DUMPED != 0),
+        lifetime_ns: known(header.start_boot_ns)
+            .map(|start_boot_ns| header.boot_ns.saturating_sub(start_boot_ns)),
+        user_ns: Some(exit.user_ns),
+        system_ns: Some(exit.system_ns),
+        max_rss_bytes: Some(u64::from(exit.max_rss_kib) << 10),
+        read_bytes: Some(exit.read_bytes),
+        write_bytes: Some(exit.write_bytes),
+        minor_faults: Some(exit.minor_faults),
+        major_faults: Some(exit.major_faults),
+        voluntary_switches: Some(exit.voluntary_switches),
+        involuntary_switches: Some(exit.involuntary_switches),
+    })
+}
+
+pub(super) fn hung(record: &[u8]) -> Option<proto::TaskHung> {
+    let hung = abi::decode::<TaskHung>(record)?;
+    Some(proto::TaskHung {
+        process: Some(subject(&hung.header)),
+    })
+}

@@ -1,0 +1,536 @@
+use proptest::prelude::*;
+use recorder_ebpf::abi::{
+    Arch, COMM_LEN, EXEC_ARGV_TRUNCATED, Exec, Exit, Frame, IoError, Note, NoteKind, OomKill,
+    SENDER_KERNEL, SIGNAL_HAS_REGISTERS, SIGNAL_HAS_SENDER, SIGNAL_RERAISED, Sender, SignalFatal,
+    TaskHung, WritebackError,
+};
+use serde_json::{Value, json};
+use zerocopy::{FromZeros, IntoBytes};
+
+use super::*;
+
+fn padded<const N: usize>(text: &[u8]) -> [u8; N] {
+    let mut bytes = [0; N];
+    bytes[..text.len()].copy_from_slice(text);
+    bytes
+}
+
+fn header(kind: EventKind, flags: u8) -> Header {
+    Header {
+        boot_ns: 5_000_000_000,
+        seq: 77,
+        start_boot_ns: 2_000_000_000,
+        cgroup_id: 42,
+        pid: 1001,
+        tgid: 1000,
+        uid: 33,
+        gid: 34,
+        len: 0,
+        cpu: 3,
+        kind: kind as u8,
+        flags,
+        comm: padded::<COMM_LEN>(b"worker/1"),
+    }
+}
+
+fn body_json(record: &[u8]) -> Value {
+    serde_json::to_value(decode(Lane::Failure, record).body).expect("messages serialise")
+}
+
+fn process_json() -> Value {
+    json!({
+        "pid": 1000, "tid": 1001, "start_boot_ns": 2_000_000_000_u64, "comm": "worker/1",
+        "uid": 33, "gid": 34, "cgroup_id": 42,
+    })
+}
+
+fn process_json_with_parent(ppid: u32) -> Value {
+    let mut process = process_json();
+    process["ppid"] = ppid.into();
+    process
+}
+
+fn exec_record(filename: &[u8], argv: &[u8]) -> Vec<u8> {
+    let exec = Exec {
+        header: header(EventKind::ProcessExec, EXEC_ARGV_TRUNCATED),
+        parent_tgid: 900,
+        euid: 0,
+        egid: 5,
+        filename_len: filename.len() as u16,
+        argv_len: argv.len() as u16,
+    };
+    [exec.as_bytes(), filename, argv].concat()
+}
+
+fn exit(status: u32) -> Exit {
+    Exit {
+        header: header(EventKind::ProcessExit, 0),
+        user_ns: 11,
+        system_ns: 12,
+        read_bytes: 13,
+        write_bytes: 14,
+        max_rss_kib: 15,
+        status,
+        parent_tgid: 900,
+        minor_faults: 16,
+        major_faults: 17,
+        voluntary_switches: 18,
+        involuntary_switches: 19,
+        reserved: 0,
+    }
+}
+
+fn segv() -> SignalFatal {
+    let mut fatal = SignalFatal::new_zeroed();
+    fatal.header = header(
+        EventKind::SignalFatal,
+        SIGNAL_HAS_REGISTERS | SIGNAL_HAS_SENDER | SIGNAL_RERAISED,
+    );
+    fatal.signal = 11;
+    fatal.code = 1;
+    fatal.ip = 0x5555_0000_1234;
+    fatal.sp = 0x7fff_ffff_e000;
+    fatal.error_code = 6;
+    fatal.trap_number = 14;
+    fatal.arch = Arch::X86_64 as u32;
+    fatal.stack_len = 3;
+    fatal.instruction_len = 3;
+    fatal.instruction[..4].copy_from_slice(&[0xc7, 0x00, 0x2a, 0xff]);
+    fatal.sender = Sender {
+        boot_ns: 4_900_000_000,
+        tgid: 1,
+        uid: 0,
+        signal: 11,
+        code: 0,
+        flags: SENDER_KERNEL,
+        reserved: 0,
+        comm: padded(b"init"),
+    };
+    for (index, register) in fatal.registers.iter_mut().enumerate() {
+        *register = index as u64;
+    }
+    fatal.addresses[..3].copy_from_slice(&[0x5555_0000_1234, 0x7f00_0000_0010, 0x10]);
+    fatal.frames[0] = Frame {
+        status: 1,
+        build_id: [0xab; 20],
+        offset_or_ip: 0x1234,
+    };
+    fatal.frames[1] = Frame {
+        status: 1,
+        build_id: padded(&[0x01; 8]),
+        offset_or_ip: 0x10,
+    };
+    fatal.frames[2] = Frame {
+        status: 2,
+        build_id: [0; 20],
+        offset_or_ip: 0x10,
+    };
+    fatal
+}
+
+fn io_error(status: u32, errno: u32) -> IoError {
+    IoError {
+        header: header(EventKind::IoError, 0),
+        sector: 2048,
+        bytes: 4096,
+        major: 7,
+        minor: 3,
+        partition: 259 << 20 | 65_537,
+        status,
+        errno,
+        cmd_flags: 0x8801,
+        disk: padded(b"loop3"),
+    }
+}
+
+fn note_record(kind: u32, text: &str) -> Vec<u8> {
+    let note = Note {
+        header: header(EventKind::Note, 0),
+        kind,
+        text_len: text.len() as u32,
+    };
+    [note.as_bytes(), text.as_bytes(), &[0; 3]].concat()
+}
+
+#[test]
+fn header_fields() {
+    let event = decode(Lane::Lifecycle, exit(0).as_bytes());
+    assert_eq!(event.boot_ns, 5_000_000_000);
+    assert_eq!(event.sequence, 77);
+    assert_eq!(event.cpu, 3);
+    assert_eq!(event.lane, Lane::Lifecycle);
+    assert_eq!(event.body.topic(), "process.exit");
+    let process = event.body.process().expect("an exit has a process");
+    assert_eq!((process.pid(), process.tid()), (1000, 1001));
+}
+
+#[test]
+fn exec_splits_arguments() {
+    assert_eq!(
+        body_json(&exec_record(b"/bin/echo", b"echo\0\0a\xffb\0cu")),
+        json!({
+            "process": process_json_with_parent(900),
+            "filename": "/bin/echo",
+            "argv": ["echo", "", "a\u{fffd}b", "cu"],
+            "argv_truncated": true,
+            "filename_truncated": false,
+            "euid": 0,
+            "egid": 5,
+        })
+    );
+}
+
+#[test]
+fn exec_keeps_an_empty_last_argument() {
+    let argv = |block: &[u8]| body_json(&exec_record(b"x", block))["argv"].clone();
+    assert_eq!(argv(b""), Value::Null);
+    assert_eq!(argv(b"a\0"), json!(["a"]));
+    assert_eq!(argv(b"a\0\0"), json!(["a", ""]));
+    assert_eq!(argv(b"\0"), json!([""]));
+}
+
+#[test]
+fn exec_whose_strings_lie_beyond_it_is_unknown() {
+    let whole = exec_record(b"/bin/echo", b"echo\0");
+    let cut = decode(Lane::Lifecycle, &whole[..whole.len() - 1]);
+    assert_eq!(cut.body.topic(), "recorder.unknown");
+    assert_eq!(cut.sequence, 77);
+}
+
+#[test]
+fn exit_by_code() {
+    assert_eq!(
+        body_json(exit(7 << 8).as_bytes()),
+        json!({
+            "process": process_json_with_parent(900),
+            "exit_code": 7,
+            "core_dumped": false,
+            "lifetime_ns": 3_000_000_000_u64,
+            "user_ns": 11,
+            "system_ns": 12,
+            "max_rss_bytes": 15 << 10,
+            "read_bytes": 13,
+            "write_bytes": 14,
+            "minor_faults": 16,
+            "major_faults": 17,
+            "voluntary_switches": 18,
+            "involuntary_switches": 19,
+        })
+    );
+}
+
+#[test]
+fn exit_by_signal() {
+    let body = body_json(exit(0x80 | 6).as_bytes());
+    assert_eq!(body["signal"], json!({"number": 6, "name": "SIGABRT"}));
+    assert_eq!(body["core_dumped"], json!(true));
+    assert_eq!(body.get("exit_code"), None);
+}
+
+#[test]
+fn fatal_signal_of_a_fault() {
+    let mut body = body_json(segv().as_bytes());
+    let registers = body["registers"].take();
+    assert_eq!(registers["r15"], json!("0x0"));
+    assert_eq!(registers["rip"], json!("0x10"));
+    assert_eq!(registers["ss"], json!("0x14"));
+    assert_eq!(registers.as_object().expect("an object").len(), 21);
+    assert_eq!(
+        body,
+        json!({
+            "process": process_json(),
+            "signal": {"number": 11, "name": "SIGSEGV"},
+            "code": {"number": 1, "name": "SEGV_MAPERR"},
+            "fault_address": "0x0",
+            "ip": "0x555500001234",
+            "sp": "0x7fffffffe000",
+            "registers": null,
+            "error_code": 6,
+            "trap_number": 14,
+            "cpu": 3,
+            "instruction_bytes": "c7002a",
+            "stack": [
+                {"address": "0x555500001234", "build_id": "ab".repeat(20), "offset": 0x1234},
+                {"address": "0x7f0000000010", "build_id": "01".repeat(8), "offset": 0x10},
+                {"address": "0x10"},
+            ],
+            "sender": {
+                "pid": 1, "comm": "init", "uid": 0, "kernel": true, "boot_ns": 4_900_000_000_u64,
+            },
+            "reraised": true,
+        })
+    );
+}
+
+#[test]
+fn fatal_signal_of_a_process_has_no_fault() {
+    let mut fatal = segv();
+    fatal.header.flags = 0;
+    fatal.signal = 9;
+    fatal.code = 0;
+    fatal.ip = 0;
+    fatal.sp = 0;
+    fatal.stack_len = 0;
+    fatal.instruction_len = 0;
+    assert_eq!(
+        body_json(fatal.as_bytes()),
+        json!({
+            "process": process_json(),
+            "signal": {"number": 9, "name": "SIGKILL"},
+            "code": {"number": 0, "name": "SI_USER"},
+            "cpu": 3,
+            "reraised": false,
+        })
+    );
+}
+
+#[test]
+fn fatal_signal_with_hostile_lengths() {
+    let mut fatal = segv();
+    fatal.stack_len = u32::MAX;
+    fatal.instruction_len = u32::MAX;
+    fatal.arch = 99;
+    let body = body_json(fatal.as_bytes());
+    assert_eq!(body["stack"].as_array().expect("a stack").len(), 64);
+    assert_eq!(body["instruction_bytes"].as_str().map(str::len), Some(32));
+    assert_eq!(body.get("registers"), None);
+    assert_eq!(body.get("error_code"), None);
+}
+
+#[test]
+fn oom_kill_in_bytes() {
+    let kill = OomKill {
+        header: header(EventKind::OomKill, 0),
+        total_vm_pages: 1,
+        anon_rss_pages: 2,
+        file_rss_pages: 3,
+        shmem_rss_pages: u64::MAX,
+        pgtables_bytes: 5,
+        trigger_cgroup_id: 6,
+        memory_cgroup_id: 7,
+        trigger_pid: 8,
+        trigger_tgid: 9,
+        oom_score_adj: -500,
+        trigger_uid: 10,
+        trigger_comm: padded(b"eater"),
+    };
+    let page = rustix::param::page_size() as u64;
+    assert_eq!(
+        body_json(kill.as_bytes()),
+        json!({
+            "process": process_json(),
+            "total_vm_bytes": page,
+            "anon_rss_bytes": 2 * page,
+            "file_rss_bytes": 3 * page,
+            "shmem_rss_bytes": u64::MAX,
+            "pgtables_bytes": 5,
+            "oom_score_adj": -500,
+            "trigger": {"pid": 9, "tid": 8, "comm": "eater", "uid": 10, "cgroup_id": 6},
+            "memory_cgroup_id": 7,
+        })
+    );
+}
+
+#[test]
+fn io_error_by_status() {
+    assert_eq!(
+        body_json(io_error(7, 0).as_bytes()),
+        json!({
+            "process": {"cgroup_id": 42},
+            "device": "7:3",
+            "disk": "loop3",
+            "partition": "259:65537",
+            "operation": "write",
+            "sector": 2048,
+            "sectors": 8,
+            "bytes": 4096,
+            "status": "BLK_STS_MEDIUM",
+            "errno": "ENODATA",
+            "status_number": 7,
+        })
+    );
+}
+
+#[test]
+fn io_error_without_a_known_status() {
+    let by_errno = body_json(io_error(255, 28).as_bytes());
+    assert_eq!(by_errno["errno"], json!("ENOSPC"));
+    assert_eq!(by_errno.get("status"), None);
+    assert_eq!(by_errno.get("status_number"), None);
+    let unknown = body_json(io_error(200, 0).as_bytes());
+    assert_eq!(unknown["status_number"], json!(200));
+    assert_eq!(unknown.get("status"), None);
+    assert_eq!(unknown.get("errno"), None);
+}
+
+#[test]
+fn writeback_error() {
+    let error = WritebackError {
+        header: header(EventKind::WritebackError, 0),
+        inode: 12,
+        device: 7 << 20 | 3,
+        errno: 5,
+        name: padded(b"loop3"),
+    };
+    assert_eq!(
+        body_json(error.as_bytes()),
+        json!({"device": "7:3", "name": "loop3", "inode": 12, "errno": "EIO"})
+    );
+}
+
+#[test]
+fn hung_task_and_notes() {
+    let hung = TaskHung {
+        header: header(EventKind::TaskHung, 0),
+    };
+    assert_eq!(
+        body_json(hung.as_bytes()),
+        json!({"process": process_json()})
+    );
+    assert_eq!(
+        body_json(&note_record(NoteKind::Trigger as u32, "why")),
+        json!({"kind": "trigger", "text": "why"})
+    );
+    assert_eq!(body_json(&note_record(99, ""))["kind"], json!("99"));
+}
+
+#[test]
+fn process_without_name_and_start() {
+    let mut exit = exit(0);
+    exit.header.comm = [0; COMM_LEN];
+    exit.header.start_boot_ns = 0;
+    exit.header.cgroup_id = 0;
+    let body = body_json(exit.as_bytes());
+    assert_eq!(
+        body["process"],
+        json!({"pid": 1000, "tid": 1001, "ppid": 900, "uid": 33, "gid": 34})
+    );
+    assert_eq!(body.get("lifetime_ns"), None);
+}
+
+#[test]
+fn unknown_kind_keeps_its_bytes() {
+    let mut record = exit(0);
+    record.header.kind = 200;
+    let event = decode(Lane::Lifecycle, record.as_bytes());
+    assert_eq!(event.boot_ns, 5_000_000_000);
+    assert_eq!(
+        event.body,
+        Body::Unknown(proto::Unknown {
+            kind: Some(200),
+            record: Some(record.as_bytes().to_vec()),
+        })
+    );
+    assert_eq!(body_json(&[0xab, 0x01]), json!({"record": "ab01"}));
+}
+
+/// One whole record of each kind.
+fn records() -> Vec<(EventKind, Vec<u8>)> {
+    EventKind::ALL
+        .into_iter()
+        .map(|kind| {
+            let record = match kind {
+                EventKind::ProcessExec => exec_record(b"", b""),
+                EventKind::ProcessExit => exit(0).as_bytes().to_vec(),
+                EventKind::SignalFatal => segv().as_bytes().to_vec(),
+                EventKind::OomKill => {
+                    let mut kill = OomKill::new_zeroed();
+                    kill.header = header(kind, 0);
+                    kill.as_bytes().to_vec()
+                }
+                EventKind::IoError => io_error(10, 0).as_bytes().to_vec(),
+                EventKind::WritebackError => {
+                    let mut error = WritebackError::new_zeroed();
+                    error.header = header(kind, 0);
+                    error.as_bytes().to_vec()
+                }
+                EventKind::TaskHung => header(kind, 0).as_bytes().to_vec(),
+                EventKind::Note => note_record(1, "")[..size_of::<Note>()].to_vec(),
+            };
+            (kind, record)
+        })
+        .collect()
+}
+
+#[test]
+fn every_shorter_record_is_unknown() {
+    for (kind, record) in records() {
+        let whole = decode(kind.lane(), &record);
+        assert_eq!(whole.body.topic(), kind.name());
+        for len in 0..record.len() {
+            let short = decode(kind.lane(), &record[..len]);
+            assert_eq!(
+                short.body.topic(),
+                "recorder.unknown",
+                "{kind:?} of {len} bytes"
+            );
+        }
+    }
+}
+
+#[test]
+fn messages_round_trip_through_their_topic() {
+    for (kind, record) in records() {
+        let body = decode(kind.lane(), &record).body;
+        let mut bytes = Vec::new();
+        body.encode(&mut bytes);
+        let back = Body::decode(body.topic(), &bytes).expect("decodes what it encoded");
+        assert_eq!(back, body);
+        assert_eq!(TOPICS[body.topic_index()].name, body.topic());
+    }
+    assert!(matches!(
+        Body::decode("sample.system", &[]),
+        Err(DecodeError::Topic(_))
+    ));
+    assert!(matches!(
+        Body::decode("process.exit", &[0xff]),
+        Err(DecodeError::Message { .. })
+    ));
+}
+
+#[test]
+fn schema_describes_every_topic() {
+    for topic in TOPICS {
+        let (_, name) = topic.message.rsplit_once('.').expect("a full name");
+        // A message descriptor begins with its name: field 1, length-delimited.
+        let field = [&[0x0a, name.len() as u8], name.as_bytes()].concat();
+        let mut windows = topic.schema.windows(field.len());
+        assert!(windows.any(|window| window == field), "{}", topic.name);
+    }
+    for kind in EventKind::ALL {
+        assert!(TOPICS.iter().any(|topic| topic.name == kind.name()));
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_decode(
+        kind in 0_u8..20,
+        tail in prop::collection::vec(any::<u8>(), 0..3200),
+        cut in 0_usize..80,
+    ) {
+        let mut bytes = header(EventKind::Note, 0xff).as_bytes().to_vec();
+        bytes[std::mem::offset_of!(Header, kind)] = kind;
+        bytes.truncate(cut.max(1));
+        if cut >= size_of::<Header>() {
+            bytes.extend(tail);
+        }
+        let event = decode(Lane::Sample, &bytes);
+        let mut encoded = Vec::new();
+        event.body.encode(&mut encoded);
+        let back = Body::decode(event.body.topic(), &encoded).expect("decodes what it encoded");
+        prop_assert_eq!(&back, &event.body);
+        serde_json::to_string(&back).expect("messages serialise");
+    }
+
+    #[test]
+    fn any_message_bytes_are_an_answer(
+        topic in 0..TOPICS.len(),
+        bytes in prop::collection::vec(any::<u8>(), 0..300),
+    ) {
+        // A body or an error; never a panic.
+        if let Ok(body) = Body::decode(TOPICS[topic].name, &bytes) {
+            serde_json::to_string(&body).expect("messages serialise");
+        }
+    }
+}
