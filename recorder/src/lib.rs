@@ -5,3 +5,4 @@
 //! clock: time is an argument.
 
 pub mod event;
+pub mod ring;

@@ -1,0 +1,185 @@
+//! What the bytes of an arena mean.
+//!
+//! ```text
+//! 0                 ArenaHeader, padded to one page
+//! 4096              segment 0: SegmentHeader (64 bytes), then records
+//! 4096 + 1 * size   segment 1
+//! ...
+//! ```
+//!
+//! Integers are in the byte order of the host: an arena is only ever read on the host, and mostly by the boot, that wrote it.
+//! Records start at multiples of eight bytes; each begins with a [`Header`] and says its length there. The lanes own
+//! consecutive ranges of segments.
+//!
+//! A reader of a dead agent's arena takes the segments of each lane by ascending generation (0: never used), and in each
+//! the records below `committed`. All else in a segment's header is a hint: it may be one record ahead of `committed`.
+
+use std::mem::offset_of;
+
+use recorder_ebpf::abi::{Header, LAYOUT_HASH, Lane};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// First bytes of an arena.
+pub(super) const MAGIC: [u8; 8] = *b"RECRING\0";
+/// Version of this layout; the records' own is [`LAYOUT_HASH`].
+pub(super) const VERSION: u32 = 1;
+/// Bytes before the first segment.
+pub(super) const HEADER_BYTES: usize = 4096;
+/// Bytes of a segment before its records.
+pub(super) const SEGMENT_HEADER_BYTES: usize = size_of::<SegmentHeader>();
+/// What records start at a multiple of.
+pub(super) const RECORD_ALIGN: usize = 8;
+/// The shortest record: a header alone.
+pub(super) const RECORD_BYTES_MIN: usize = size_of::<Header>();
+/// Number of lanes.
+pub(super) const LANES: usize = Lane::ALL.len();
+
+/// The beginning of an arena.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub(super) struct ArenaHeader {
+    /// [`MAGIC`].
+    pub(super) magic: [u8; 8],
+    /// [`VERSION`].
+    pub(super) version: u32,
+    /// Process id of the agent that wrote it.
+    pub(super) pid: u32,
+    /// [`LAYOUT_HASH`] of the agent that wrote it.
+    pub(super) layout_hash: u64,
+    /// The boot it was written in: "2c0f…-…" without the dashes, as bytes.
+    pub(super) boot_id: [u8; 16],
+    /// Bytes of a segment, its header included.
+    pub(super) segment_bytes: u32,
+    /// Entries in `lanes`.
+    pub(super) lane_count: u32,
+    /// The lanes, by number.
+    pub(super) lanes: [LaneEntry; LANES],
+}
+
+/// What a lane owns and what it has forgotten.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub(super) struct LaneEntry {
+    /// Number of its first segment.
+    pub(super) first_segment: u32,
+    /// Number of its segments.
+    pub(super) segments: u32,
+    /// Time of the newest record ever evicted, in nanoseconds since boot; 0 if none was.
+    pub(super) evicted_until_boot_ns: u64,
+    /// Records evicted.
+    pub(super) evicted_records: u64,
+    /// Bytes evicted.
+    pub(super) evicted_bytes: u64,
+    /// Records refused.
+    pub(super) dropped_records: u64,
+}
+
+/// The beginning of a segment.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub(super) struct SegmentHeader {
+    /// Which use of this lane's segments this is, from 1; 0 if never used.
+    pub(super) generation: u64,
+    /// Bytes of whole records that follow the header.
+    pub(super) committed: u64,
+    /// Time of the oldest record, in nanoseconds since boot.
+    pub(super) first_boot_ns: u64,
+    /// Time of the newest record, in nanoseconds since boot.
+    pub(super) last_boot_ns: u64,
+    /// Number of records.
+    pub(super) records: u64,
+    /// Lane it belongs to.
+    pub(super) lane: u32,
+    /// Its number.
+    pub(super) index: u32,
+    /// Zero.
+    pub(super) reserved: [u64; 2],
+}
+
+const _: () = {
+    assert!(size_of::<ArenaHeader>() <= HEADER_BYTES);
+    assert!(size_of::<SegmentHeader>() == 64, "one cache line");
+    assert!(HEADER_BYTES.is_multiple_of(SEGMENT_HEADER_BYTES));
+    assert!(SEGMENT_HEADER_BYTES.is_multiple_of(RECORD_ALIGN));
+    assert!(
+        HEADER_LEN_OFFSET + size_of::<u32>() <= RECORD_BYTES_MIN,
+        "the length lies in the shortest record"
+    );
+};
+
+const HEADER_LEN_OFFSET: usize = offset_of!(Header, len);
+
+impl ArenaHeader {
+    /// Returns the header of a new arena; `lanes` holds first segment and number of segments.
+    pub(super) fn new(segment_bytes: u32, boot_id: [u8; 16], lanes: [(u32, u32); LANES]) -> Self {
+        Self {
+            magic: MAGIC,
+            version: VERSION,
+            pid: std::process::id(),
+            layout_hash: LAYOUT_HASH,
+            boot_id,
+            segment_bytes,
+            lane_count: LANES as u32,
+            lanes: lanes.map(|(first_segment, segments)| LaneEntry {
+                first_segment,
+                segments,
+                evicted_until_boot_ns: 0,
+                evicted_records: 0,
+                evicted_bytes: 0,
+                dropped_records: 0,
+            }),
+        }
+    }
+}
+
+/// Returns the bytes of the record that `bytes` begin with, by the length in its header.
+///
+/// `None` if that length cannot be: shorter than a header, or beyond the end of `bytes`.
+pub(super) fn first_record(bytes: &[u8]) -> Option<&[u8]> {
+    let len = bytes.get(HEADER_LEN_OFFSET..)?.first_chunk()?;
+    let len = usize::try_from(u32::from_ne_bytes(*len)).ok()?;
+    if len < RECORD_BYTES_MIN {
+        return None;
+    }
+    bytes.get(..len)
+}
+
+/// Returns when the record happened, in nanoseconds since boot, if `bytes` are one whole record.
+pub(super) fn boot_ns(bytes: &[u8]) -> Option<u64> {
+    if first_record(bytes)?.len() != bytes.len() {
+        return None;
+    }
+    let boot_ns = bytes.get(offset_of!(Header, boot_ns)..)?.first_chunk()?;
+    Some(u64::from_ne_bytes(*boot_ns))
+}
+
+/// Returns where a word of the lane's [`LaneEntry`] lies in the arena.
+pub(super) fn lane_word(lane: Lane, offset: usize) -> usize {
+    offset_of!(ArenaHeader, lanes) + lane as usize * size_of::<LaneEntry>() + offset
+}
+
+/// The records in committed bytes, oldest first.
+#[derive(Clone, Debug)]
+pub(super) struct Records<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Records<'a> {
+    /// Reads `committed`, which starts with a record.
+    pub(super) fn new(committed: &'a [u8]) -> Self {
+        Self { rest: committed }
+    }
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let record = first_record(self.rest)?;
+        self.rest = self
+            .rest
+            .get(record.len().next_multiple_of(RECORD_ALIGN)..)
+            .unwrap_or_default();
+        Some(record)
+    }
+}
