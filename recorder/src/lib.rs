@@ -5,4 +5,5 @@
 //! clock: time is an argument.
 
 pub mod event;
+pub mod incident;
 pub mod ring;

@@ -1,0 +1,161 @@
+//! An incident in one sentence, and what it happened to.
+//!
+//! Names in it are as the kernel gave them: whoever shows the sentence escapes it.
+
+use crate::event::{Body, proto};
+
+use super::Subject;
+
+/// Returns one sentence that says what happened: "nginx[812] died of SIGSEGV at 0x0 (SEGV_MAPERR)".
+pub(super) fn sentence(body: &Body) -> String {
+    match body {
+        Body::SignalFatal(fatal) => fatal_signal(fatal),
+        Body::OomKill(kill) => oom_kill(kill),
+        Body::IoError(error) => io_error(error),
+        Body::WritebackError(error) => writeback_error(error),
+        Body::TaskHung(hung) => format!(
+            "{} did not run for longer than the kernel's hung-task limit",
+            process(hung.process.as_ref())
+        ),
+        Body::ProcessExit(exit) => exit_of(exit),
+        // No rule fires on these.
+        Body::ProcessExec(_) | Body::Note(_) | Body::Loss(_) | Body::Unknown(_) => {
+            body.topic().into()
+        }
+    }
+}
+
+/// Returns what it happened to.
+pub(super) fn subject(body: &Body) -> Subject {
+    let process = body.process();
+    let device = match body {
+        Body::IoError(error) => error.device.clone(),
+        Body::WritebackError(error) => error.device.clone(),
+        Body::ProcessExec(_)
+        | Body::ProcessExit(_)
+        | Body::SignalFatal(_)
+        | Body::OomKill(_)
+        | Body::TaskHung(_)
+        | Body::Note(_)
+        | Body::Loss(_)
+        | Body::Unknown(_) => None,
+    };
+    Subject {
+        pid: process.and_then(|process| process.pid),
+        start_boot_ns: process.and_then(|process| process.start_boot_ns),
+        comm: process.and_then(|process| process.comm.clone()),
+        cgroup_id: process.and_then(|process| process.cgroup_id),
+        device,
+    }
+}
+
+fn fatal_signal(fatal: &proto::SignalFatal) -> String {
+    let victim = process(fatal.process.as_ref());
+    let mut text = format!("{victim} died of {}", signal(fatal.signal.as_ref()));
+    let pid = fatal.process.as_ref().and_then(|process| process.pid);
+    if let Some(address) = fatal.fault_address {
+        text += &format!(" at {address:#x}");
+        if let Some(code) = fatal.code.as_ref().and_then(|code| code.name.as_ref()) {
+            text += &format!(" ({code})");
+        }
+    } else if let Some(sender) = fatal.sender.as_ref()
+        && sender.kernel != Some(true)
+        && sender.pid != pid
+    {
+        text += &format!(" sent by {}", named(sender.comm.as_deref(), sender.pid));
+    }
+    text
+}
+
+fn oom_kill(kill: &proto::OomKill) -> String {
+    let parts = [
+        kill.anon_rss_bytes,
+        kill.file_rss_bytes,
+        kill.shmem_rss_bytes,
+    ];
+    let resident = parts.into_iter().flatten().fold(0, u64::saturating_add);
+    let mut text = format!(
+        "{} killed by the OOM killer: {} resident",
+        process(kill.process.as_ref()),
+        binary_units(resident)
+    );
+    if let Some(cgroup) = kill.memory_cgroup_id {
+        text += &format!(", in memory cgroup {cgroup}");
+    }
+    text
+}
+
+fn io_error(error: &proto::IoError) -> String {
+    let disk = error.disk.as_ref().or(error.device.as_ref());
+    let mut text = format!(
+        "{}: {} of {} sectors at {} failed",
+        disk.map_or("a disk", String::as_str),
+        error.operation.as_deref().unwrap_or("operation"),
+        error.sectors.unwrap_or(0),
+        error.sector.unwrap_or(0),
+    );
+    match (&error.errno, &error.status, error.status_number) {
+        (Some(errno), Some(status), _) => text += &format!(": {errno} ({status})"),
+        (Some(name), None, _) | (None, Some(name), _) => text += &format!(": {name}"),
+        (None, None, Some(number)) => text += &format!(": status {number}"),
+        (None, None, None) => {}
+    }
+    text
+}
+
+fn writeback_error(error: &proto::WritebackError) -> String {
+    let device = error.name.as_ref().or(error.device.as_ref());
+    let mut text = format!(
+        "{}: data of inode {} was lost in write-back",
+        device.map_or("a file system", String::as_str),
+        error.inode.unwrap_or(0),
+    );
+    if let Some(errno) = &error.errno {
+        text += &format!(": {errno}");
+    }
+    text
+}
+
+fn exit_of(exit: &proto::ProcessExit) -> String {
+    let process = process(exit.process.as_ref());
+    match (&exit.signal, exit.exit_code) {
+        (Some(killer), _) => format!("{process} died of {}", signal(Some(killer))),
+        (None, Some(code)) => format!("{process} exited with code {code}"),
+        (None, None) => format!("{process} ended"),
+    }
+}
+
+/// Returns "nginx[812]".
+fn process(process: Option<&proto::Process>) -> String {
+    let comm = process.and_then(|process| process.comm.as_deref());
+    named(comm, process.and_then(|process| process.pid))
+}
+
+fn named(comm: Option<&str>, pid: Option<u32>) -> String {
+    let comm = comm.unwrap_or("process");
+    match pid {
+        Some(pid) => format!("{comm}[{pid}]"),
+        None => comm.into(),
+    }
+}
+
+fn signal(signal: Option<&proto::Signal>) -> String {
+    let name = signal.and_then(|signal| signal.name.clone());
+    name.unwrap_or_else(|| {
+        let number = signal.and_then(|signal| signal.number).unwrap_or(0);
+        format!("signal {number}")
+    })
+}
+
+/// Returns "2.0 GiB".
+fn binary_units(bytes: u64) -> String {
+    let mut value = bytes as f64 / 1024.0;
+    for unit in ["KiB", "MiB", "GiB", "TiB", "PiB"] {
+        // As it will be shown: 1023.96 would be "1024.0".
+        if value < 1023.95 {
+            return format!("{value:.1} {unit}");
+        }
+        value /= 1024.0;
+    }
+    format!("{value:.1} EiB")
+}

@@ -1,0 +1,236 @@
+//! What joins, what is suppressed, what opens.
+
+use super::*;
+use crate::incident::{FINGERPRINTS_MAX, Incident, OPEN_MAX};
+
+/// Returns the dumps that a driver makes of records in time order, up to this time.
+fn dumps(engine: &mut Engine, records: &[impl IntoBytes + Immutable], until: u64) -> Vec<Incident> {
+    let mut dumps = Vec::new();
+    for record in records {
+        let boot_ns = u64::from_ne_bytes(*record.as_bytes().first_chunk().expect("a header"));
+        dumps.extend(std::iter::from_fn(|| engine.poll(boot_ns)));
+        engine.on_record(record.as_bytes(), CLOCKS);
+    }
+    dumps.extend(std::iter::from_fn(|| engine.poll(until)));
+    dumps
+}
+
+#[test]
+fn a_hundred_crashes_of_one_program_make_one_dump() {
+    let mut engine = engine();
+    // Ten a second: half of them inside the window, half after it.
+    let crash_of = |n: u32| crash(START + u64::from(n) * SECOND / 10, "app", 100 + n, 0x1234);
+    let crashes: Vec<_> = (0..100).map(crash_of).collect();
+    let made = dumps(&mut engine, &crashes, u64::MAX);
+    assert_eq!(made.len(), 1);
+    assert_eq!(made[0].subject.pid, Some(100));
+    assert_eq!((made[0].followers, made[0].suppressed_before), (49, 0));
+    let stats = engine.stats();
+    assert_eq!((stats.opened_total, stats.joined_total), (1, 49));
+    assert_eq!((stats.suppressed_total, stats.overflow_total), (50, 0));
+    assert_eq!((stats.triggers_total, stats.open), (100, 0));
+}
+
+#[test]
+fn the_dump_after_a_cooldown_tells_what_it_suppressed() {
+    let mut engine = engine();
+    let crash_of = |n: u64| crash(START + n * SECOND, "app", n as u32 + 1, 0x1234);
+    let crashes: Vec<_> = (0..200).map(crash_of).collect();
+    let made = dumps(&mut engine, &crashes, u64::MAX);
+    let told: Vec<_> = made
+        .iter()
+        .map(|incident| {
+            let at = (incident.trigger.boot_ns - START) / SECOND;
+            (at, incident.followers, incident.suppressed_before)
+        })
+        .collect();
+    // Every 65 seconds: a trigger, 4 followers before its window is polled, and 60 suppressed.
+    assert_eq!(told, [(0, 4, 0), (65, 4, 60), (130, 4, 60), (195, 4, 60)]);
+}
+
+#[test]
+fn two_different_failures_make_two_dumps() {
+    let mut engine = engine();
+    let crashes = [
+        crash(START, "app", 1, 0x1234),
+        crash(START + 1, "app", 2, 0x4321),
+    ];
+    let made = dumps(&mut engine, &crashes, u64::MAX);
+    assert_eq!(made.len(), 2);
+    assert!(made.iter().all(|incident| incident.followers == 0));
+    assert_ne!(made[0].fingerprint, made[1].fingerprint);
+    assert_ne!(made[0].id, made[1].id);
+}
+
+#[test]
+fn a_window_includes_its_last_instant() {
+    let mut engine = engine();
+    assert!(feed(&mut engine, crash(START, "app", 1, 0)).is_some());
+    feed(&mut engine, crash(START + AFTER, "app", 2, 0));
+    assert_eq!(engine.stats().joined_total, 1);
+    feed(&mut engine, crash(START + AFTER + 1, "app", 3, 0));
+    assert_eq!(
+        engine.stats().suppressed_total,
+        1,
+        "though nobody polled yet"
+    );
+    let end = START + AFTER + COOLDOWN;
+    feed(&mut engine, crash(end - 1, "app", 4, 0));
+    assert_eq!(engine.stats().suppressed_total, 2);
+    assert!(feed(&mut engine, crash(end, "app", 5, 0)).is_some());
+}
+
+#[test]
+fn without_a_cooldown_every_window_is_followed_by_the_next() {
+    let mut config = config();
+    config.cooldown_ns = 0;
+    let mut engine = Engine::new(config);
+    assert!(feed(&mut engine, crash(START, "app", 1, 0)).is_some());
+    assert!(feed(&mut engine, crash(START + AFTER, "app", 2, 0)).is_none());
+    assert!(feed(&mut engine, crash(START + AFTER + 1, "app", 3, 0)).is_some());
+}
+
+#[test]
+fn other_failures_of_the_subject_join_it() {
+    let mut engine = engine();
+    assert!(feed(&mut engine, hung(START, "postgres", 7)).is_some());
+    assert!(feed(&mut engine, crash(START + 1, "postgres", 7, 0)).is_none());
+    assert!(feed(&mut engine, exit(START + 2, "postgres", 7, 11)).is_none());
+    assert_eq!(engine.stats().joined_total, 2);
+    assert!(
+        feed(&mut engine, hung(START + 3, "sshd", 8)).is_some(),
+        "another process"
+    );
+}
+
+#[test]
+fn a_watched_program_that_crashes_in_a_loop_makes_one_dump() {
+    for exit_first in [false, true] {
+        let mut engine = engine();
+        let records: Vec<Vec<u8>> = (0..100)
+            .flat_map(|n: u32| {
+                let boot_ns = START + u64::from(n) * SECOND / 10;
+                let crash = crash(boot_ns, "postgres", 100 + n, 0x1234);
+                let exit = exit(boot_ns, "postgres", 100 + n, 11);
+                let mut both = [crash.as_bytes().to_vec(), exit.as_bytes().to_vec()];
+                if exit_first {
+                    both.reverse();
+                }
+                both
+            })
+            .collect();
+        for record in &records {
+            engine.on_record(record, CLOCKS);
+        }
+        assert_eq!(
+            engine.close_all(u64::MAX).len(),
+            1,
+            "exit first: {exit_first}"
+        );
+        assert_eq!(engine.stats().triggers_total, 200);
+    }
+}
+
+#[test]
+fn the_exits_of_a_crash_loop_may_come_long_after_the_crashes() {
+    let mut engine = engine();
+    for n in 0..100 {
+        feed(&mut engine, crash(START, "postgres", 100 + n, 0x1234));
+    }
+    engine.close_all(START + AFTER);
+    for n in 0..100 {
+        feed(
+            &mut engine,
+            exit(START + AFTER + 1, "postgres", 100 + n, 11),
+        );
+    }
+    assert_eq!(engine.stats().opened_total, 1);
+    assert_eq!(engine.stats().suppressed_total, 100);
+}
+
+#[test]
+fn a_crash_after_a_hang_that_made_its_dump_is_another_failure() {
+    let mut engine = engine();
+    feed(&mut engine, hung(START, "postgres", 7));
+    assert!(engine.poll(START + AFTER).is_some());
+    let opened = feed(&mut engine, crash(START + AFTER + 1, "postgres", 7, 0));
+    assert!(opened.is_some());
+}
+
+#[test]
+fn processes_without_a_name_are_not_one_process() {
+    let mut engine = engine();
+    assert!(feed(&mut engine, io_error(START, 0, 10)).is_some());
+    assert!(feed(&mut engine, io_error(START, 16, 10)).is_some());
+}
+
+#[test]
+fn one_id_used_twice_is_two_processes() {
+    let mut engine = engine();
+    assert!(feed(&mut engine, hung(START, "tar", 7)).is_some());
+    let mut reused = crash(START + 1, "app", 7, 0);
+    reused.header.start_boot_ns += 1;
+    assert!(feed(&mut engine, reused).is_some());
+}
+
+#[test]
+fn more_than_may_be_open_are_counted() {
+    let mut engine = engine();
+    for n in 0..OPEN_MAX as u32 + 3 {
+        let opened = feed(&mut engine, io_error(START + u64::from(n), n, 10));
+        assert_eq!(opened.is_some(), n < OPEN_MAX as u32);
+    }
+    let stats = engine.stats();
+    assert_eq!((stats.open, stats.overflow_total), (OPEN_MAX as u64, 3));
+    assert!(engine.poll(START + AFTER).is_some());
+    assert!(
+        feed(&mut engine, io_error(START + 20, 9, 10)).is_some(),
+        "there is room again"
+    );
+}
+
+#[test]
+fn incidents_end_in_the_order_of_their_windows() {
+    let mut engine = engine();
+    assert_eq!(engine.next_deadline(), None);
+    for (minor, later) in [(0, 3), (1, 1), (2, 2)] {
+        feed(&mut engine, io_error(START + later, minor, 10));
+    }
+    assert_eq!(engine.next_deadline(), Some(START + 1 + AFTER));
+    assert_eq!(engine.poll(START + AFTER), None);
+    let ended: Vec<_> = std::iter::from_fn(|| engine.poll(START + 2 + AFTER))
+        .map(|incident| incident.trigger.boot_ns - START)
+        .collect();
+    assert_eq!(ended, [1, 2]);
+    assert_eq!(engine.next_deadline(), Some(START + 3 + AFTER));
+}
+
+#[test]
+fn closing_ends_windows_now() {
+    let mut engine = engine();
+    feed(&mut engine, io_error(START, 0, 10));
+    feed(&mut engine, io_error(START - AFTER, 1, 10));
+    let ends: Vec<_> = engine
+        .close_all(START + 1)
+        .iter()
+        .map(|incident| incident.window_end_boot_ns)
+        .collect();
+    assert_eq!(ends, [START + 1, START]);
+    assert_eq!((engine.stats().open, engine.next_deadline()), (0, None));
+}
+
+#[test]
+fn memory_of_failures_is_bounded() {
+    let mut engine = engine();
+    for n in 0..FINGERPRINTS_MAX as u64 + 1 {
+        let time = START + n;
+        assert!(feed(&mut engine, crash(time, "app", n as u32 + 1, n)).is_some());
+        assert_eq!(engine.close_all(time).len(), 1);
+    }
+    let time = START + FINGERPRINTS_MAX as u64 + 1;
+    assert!(feed(&mut engine, crash(time, "app", 1_000_000, 1)).is_none());
+    assert!(
+        feed(&mut engine, crash(time, "app", 1_000_001, 0)).is_some(),
+        "forgotten"
+    );
+}
