@@ -4,6 +4,7 @@
 //! the wire ABI. Only `kernel` and `ingest` know aya. `ring`, `incident`, `dump` and `read` know no tokio and no wall
 //! clock: time is an argument.
 
+pub mod dump;
 pub mod event;
 pub mod incident;
 pub mod ring;

@@ -1,0 +1,89 @@
+//! The second thread: compresses chunks and writes them.
+
+use crossbeam_channel::{Receiver, Sender};
+use zstd::bulk::Compressor;
+
+use super::{
+    mcap::{self, ChunkIndex},
+    sink::{Sink, SinkError},
+};
+
+/// Chosen by measurement: higher levels take two to four times as long for 2 to 5 % less.
+const ZSTD_LEVEL: i32 = 1;
+
+/// Messages laid out as they are to be compressed.
+#[derive(Debug, Default)]
+pub(super) struct Chunk {
+    /// Schemas and channels that occur for the first time. They stand before the chunk, so that damage to one chunk leaves
+    /// the others readable.
+    pub(super) preamble: Vec<u8>,
+    /// Message records.
+    pub(super) records: Vec<u8>,
+    pub(super) messages: u64,
+    pub(super) start_time: u64,
+    pub(super) end_time: u64,
+}
+
+impl Chunk {
+    /// Makes it empty again, with its memory.
+    pub(super) fn clear(&mut self) {
+        self.preamble.clear();
+        self.records.clear();
+        self.messages = 0;
+    }
+}
+
+/// What has been written.
+pub(super) struct Compressed {
+    pub(super) sink: Sink,
+    pub(super) chunks: Vec<ChunkIndex>,
+    /// Messages in those chunks.
+    pub(super) messages: u64,
+    /// Why there are no more.
+    pub(super) result: Result<(), SinkError>,
+}
+
+/// Writes every chunk that comes until there are no more or one cannot be written; gives back their memory.
+pub(super) fn run(sink: Sink, chunks: Receiver<Chunk>, spent: Sender<Chunk>) -> Compressed {
+    let mut done = Compressed {
+        sink,
+        chunks: Vec::new(),
+        messages: 0,
+        result: Ok(()),
+    };
+    done.result = write_all(&mut done, &chunks, &spent);
+    done
+}
+
+fn write_all(
+    done: &mut Compressed,
+    chunks: &Receiver<Chunk>,
+    spent: &Sender<Chunk>,
+) -> Result<(), SinkError> {
+    let mut compressor = Compressor::new(ZSTD_LEVEL)?;
+    let mut compressed = Vec::new();
+    let mut out = Vec::new();
+    for chunk in chunks {
+        compressed.clear();
+        compressed.reserve(zstd::zstd_safe::compress_bound(chunk.records.len()));
+        compressor.compress_to_buffer(&chunk.records, &mut compressed)?;
+        out.clear();
+        out.extend_from_slice(&chunk.preamble);
+        let offset = done.sink.bytes() + out.len() as u64;
+        let times = (chunk.start_time, chunk.end_time);
+        let bytes = mcap::chunk(&mut out, times, &chunk.records, &compressed);
+        done.sink.write(&out)?;
+        done.messages += chunk.messages;
+        done.chunks.push(ChunkIndex {
+            start_time: chunk.start_time,
+            end_time: chunk.end_time,
+            offset,
+            bytes,
+            compressed_bytes: compressed.len() as u64,
+            uncompressed_bytes: chunk.records.len() as u64,
+        });
+        // Nobody takes it back after the last one.
+        let _ = spent.try_send(chunk);
+    }
+    Ok(())
+}

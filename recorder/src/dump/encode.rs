@@ -1,0 +1,166 @@
+//! The first thread: turns records into messages and lays them out in chunks.
+
+use std::collections::BTreeMap;
+
+use crossbeam_channel::{Receiver, Sender};
+use recorder_ebpf::abi::Lane;
+
+use super::{
+    compress::Chunk,
+    mcap::{self, MessageHeader},
+};
+use crate::event::{ClockPair, Event, TOPICS};
+
+/// Uncompressed bytes at which a chunk is closed, chosen by measurement: larger ones are not smaller when compressed. It is
+/// also what a truncated or damaged file loses at a time, and what a reader holds in memory.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// Who a message comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Source {
+    /// A record.
+    Record,
+    /// The writer of the dump.
+    Writer,
+}
+
+/// What one MCAP channel carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct ChannelKey {
+    topic: usize,
+    lane: Lane,
+    cpu: u16,
+    source: Source,
+}
+
+/// The other thread does not take chunks any more; it says why when it is joined.
+#[derive(Debug)]
+pub(super) struct Stopped;
+
+/// Lays messages out in chunks and sends the chunks.
+pub(super) struct Encoder {
+    clock: ClockPair,
+    chunk: Chunk,
+    chunks: Sender<Chunk>,
+    spent: Receiver<Chunk>,
+    contents: Contents,
+}
+
+/// What is in the file, for its summary.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    channels: BTreeMap<ChannelKey, u16>,
+    /// Schema records; the id of a topic's schema is its index plus one.
+    pub(super) schema_records: Vec<u8>,
+    schemas: Vec<usize>,
+    /// Channel records.
+    pub(super) channel_records: Vec<u8>,
+    /// Messages by channel.
+    pub(super) messages: Vec<(u16, u64)>,
+    /// Earliest and latest log time.
+    pub(super) times: Option<(u64, u64)>,
+}
+
+impl Contents {
+    pub(super) fn schemas(&self) -> u16 {
+        self.schemas.len() as u16
+    }
+
+    pub(super) fn events(&self) -> u64 {
+        self.messages.iter().map(|(_, count)| count).sum()
+    }
+
+    /// Returns the channel's id, and appends its record and perhaps that of its schema to `preamble` if it is new.
+    fn channel(&mut self, key: ChannelKey, preamble: &mut Vec<u8>) -> u16 {
+        if let Some(id) = self.channels.get(&key) {
+            return *id;
+        }
+        let topic = &TOPICS[key.topic];
+        // Topics are few; CPUs with records at most `abi::CPUS_MAX`: their product stays below 65,536.
+        let schema = key.topic as u16 + 1;
+        if !self.schemas.contains(&key.topic) {
+            self.schemas.push(key.topic);
+            let start = self.schema_records.len();
+            let out = &mut self.schema_records;
+            mcap::schema(out, schema, topic.message, "protobuf", topic.schema);
+            preamble.extend_from_slice(&out[start..]);
+        }
+        let id = self.channels.len() as u16 + 1;
+        let cpu = key.cpu.to_string();
+        let mut metadata = vec![("cpu", cpu.as_str()), ("lane", key.lane.name())];
+        if key.source == Source::Writer {
+            metadata.push(("source", "writer"));
+        }
+        let start = self.channel_records.len();
+        let out = &mut self.channel_records;
+        mcap::channel(out, id, schema, topic.name, &metadata);
+        preamble.extend_from_slice(&out[start..]);
+        self.channels.insert(key, id);
+        self.messages.push((id, 0));
+        id
+    }
+
+    fn count(&mut self, channel: u16, log_time: u64) {
+        self.messages[usize::from(channel) - 1].1 += 1;
+        self.times = Some(match self.times {
+            Some((start, end)) => (start.min(log_time), end.max(log_time)),
+            None => (log_time, log_time),
+        });
+    }
+}
+
+impl Encoder {
+    pub(super) fn new(clock: ClockPair, chunks: Sender<Chunk>, spent: Receiver<Chunk>) -> Self {
+        Self {
+            clock,
+            chunk: Chunk::default(),
+            chunks,
+            spent,
+            contents: Contents::default(),
+        }
+    }
+
+    /// Appends an event.
+    pub(super) fn event(&mut self, event: &Event, source: Source) -> Result<(), Stopped> {
+        let key = ChannelKey {
+            topic: event.body.topic_index(),
+            lane: event.lane,
+            cpu: event.cpu,
+            source,
+        };
+        let log_time = self.clock.unix_ns_at(event.boot_ns);
+        let chunk = &mut self.chunk;
+        let header = MessageHeader {
+            channel: self.contents.channel(key, &mut chunk.preamble),
+            sequence: event.sequence as u32,
+            log_time,
+        };
+        mcap::message(&mut chunk.records, header, |out| event.body.encode(out));
+        if chunk.messages == 0 {
+            (chunk.start_time, chunk.end_time) = (log_time, log_time);
+        }
+        chunk.start_time = chunk.start_time.min(log_time);
+        chunk.end_time = chunk.end_time.max(log_time);
+        chunk.messages += 1;
+        self.contents.count(header.channel, log_time);
+        if chunk.records.len() >= CHUNK_BYTES {
+            self.send()?;
+        }
+        Ok(())
+    }
+
+    /// Sends what is left and returns what the file holds.
+    pub(super) fn finish(mut self) -> Result<Contents, Stopped> {
+        if self.chunk.messages > 0 {
+            self.send()?;
+        }
+        Ok(self.contents)
+    }
+
+    fn send(&mut self) -> Result<(), Stopped> {
+        let mut next = self.spent.try_recv().unwrap_or_default();
+        next.clear();
+        let chunk = std::mem::replace(&mut self.chunk, next);
+        self.chunks.send(chunk).map_err(|_| Stopped)
+    }
+}

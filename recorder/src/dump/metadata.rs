@@ -1,0 +1,247 @@
+//! What a dump says of itself, in its metadata records and in the sidecar.
+//!
+//! Each metadata record has one key, `json`, whose value is one of these types.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{event::ClockPair, incident::Incident};
+
+/// Name of the metadata record that holds the [`Incident`].
+pub const INCIDENT: &str = "recorder.incident";
+/// Name of the metadata record that holds the [`Host`].
+pub const HOST: &str = "recorder.host";
+/// Name of the metadata record that holds the [`Clocks`].
+pub const CLOCKS: &str = "recorder.clocks";
+/// Name of the metadata record that holds the configuration, and under the key `sha256` the hash of that text.
+pub const CONFIG: &str = "recorder.config";
+/// Name of the metadata record that holds the [`Probe`]s.
+pub const PROBES: &str = "recorder.probes";
+/// Name of the metadata record that holds the [`Coverage`].
+pub const COVERAGE: &str = "recorder.coverage";
+/// Name of the metadata record that holds the [`LossLedger`].
+pub const LOSS: &str = "recorder.loss";
+
+/// The host that recorded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// Its name.
+    pub hostname: String,
+    /// What operators call the place it stands in: "paris-1".
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub environment: Option<String>,
+    /// `/etc/machine-id`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub machine_id: Option<String>,
+    /// Id of the boot.
+    pub boot_id: String,
+    /// Release of the kernel: "6.18.44-amd64".
+    pub kernel_release: String,
+    /// Architecture as the kernel names it: "x86_64".
+    pub architecture: String,
+    /// CPUs that may come online.
+    pub cpus: u32,
+    /// Version of the recorder.
+    pub recorder_version: String,
+}
+
+/// Moments on both clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clocks {
+    /// When recording began.
+    pub start: ClockPair,
+    /// When the window was frozen. Every log time in the file is by this pair.
+    pub freeze: ClockPair,
+}
+
+/// A probe, and whether it records.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// Type of the events it records: "process.exit".
+    pub event: String,
+    /// The kernel point it is attached to.
+    pub hook: String,
+    /// Whether it records.
+    pub state: ProbeState,
+    /// Why it does not, or not as well as it might.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub detail: Option<String>,
+}
+
+/// Whether a probe records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProbeState {
+    /// It does.
+    Attached,
+    /// It does, at a hook that says less.
+    Fallback,
+    /// It does not.
+    Unavailable,
+}
+
+/// What span the dump covers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Coverage {
+    /// Start of the window asked for, in nanoseconds since boot.
+    pub window_start_boot_ns: u64,
+    /// End of the window asked for, in nanoseconds since boot.
+    pub window_end_boot_ns: u64,
+    /// Every lane, in the order of its number.
+    pub lanes: Vec<LaneCoverage>,
+}
+
+/// What of the window the dump has from one lane.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneCoverage {
+    /// "failure", "lifecycle", "sample".
+    pub lane: String,
+    /// Records in the dump.
+    pub records: u64,
+    /// Whether every record of the window is here.
+    pub complete: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub shortfalls: Vec<Shortfall>,
+    /// Every CPU of which records are here.
+    pub cpus: Vec<CpuCoverage>,
+}
+
+/// Why records of the window are not in the dump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+pub enum Shortfall {
+    /// Recording began inside the window.
+    NotRecording {
+        /// When, in nanoseconds since boot.
+        until_boot_ns: u64,
+    },
+    /// Newer records had taken the place of those up to this time.
+    Evicted {
+        /// In nanoseconds since boot.
+        until_boot_ns: u64,
+    },
+    /// The window would have held more of the flight ring than it may.
+    WindowBudget {
+        /// Time up to which records are left out, in nanoseconds since boot.
+        until_boot_ns: u64,
+    },
+    /// The dump would have been larger than it may.
+    DumpSize {
+        /// Records left out: the oldest.
+        records: u64,
+        /// Time of the first that is here, in nanoseconds since boot.
+        until_boot_ns: u64,
+    },
+    /// Sequence numbers are missing: see the loss ledger.
+    Lost {
+        /// How many.
+        records: u64,
+    },
+}
+
+impl Shortfall {
+    /// Returns whether it is records that the flight ring gave up for newer ones.
+    pub fn is_eviction(&self) -> bool {
+        matches!(self, Self::Evicted { .. } | Self::WindowBudget { .. })
+    }
+}
+
+/// What the dump has from one lane of one CPU.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuCoverage {
+    /// The CPU.
+    pub cpu: u16,
+    /// Records in the dump.
+    pub records: u64,
+    /// Time of the first, in nanoseconds since boot.
+    pub first_boot_ns: u64,
+    /// Time of the last, in nanoseconds since boot.
+    pub last_boot_ns: u64,
+    /// Lowest sequence number; the file's messages hold the low 32 bits of theirs.
+    pub first_sequence: u64,
+    /// Highest sequence number.
+    pub last_sequence: u64,
+    /// Sequence numbers between the two without a record.
+    pub missing: u64,
+}
+
+/// What was lost, since recording began and inside the window.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LossLedger {
+    /// All of it in one word.
+    pub verdict: Verdict,
+    /// Every lane, in the order of its number.
+    pub lanes: Vec<LaneLoss>,
+}
+
+/// Whether the dump has every record that was made inside the window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It has.
+    Complete,
+    /// It has not: the coverage says what is missing.
+    Lossy,
+    /// Records were lost, perhaps inside the window; or the kernel's counters could not be read.
+    Unknown,
+}
+
+/// What one lane lost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneLoss {
+    /// "failure", "lifecycle", "sample".
+    pub lane: String,
+    /// Records that the flight ring has refused since recording began.
+    pub dropped: u64,
+    /// Time of the newest record that the flight ring has overwritten, in nanoseconds since boot.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub evicted_until_boot_ns: Option<u64>,
+    /// Every CPU that attempted a record.
+    pub cpus: Vec<CpuLoss>,
+}
+
+/// What one lane lost on one CPU.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuLoss {
+    /// The CPU.
+    pub cpu: u16,
+    /// Records begun since recording began.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub attempted: Option<u64>,
+    /// Records for which the kernel ring had no room, since recording began, by type of event.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub lost: BTreeMap<String, u64>,
+    /// Records missing inside the window: between its first and its last, or after it up to the freeze.
+    pub missing: u64,
+    /// Records missing next to the window: perhaps inside it.
+    pub missing_beside: u64,
+}
+
+/// The file beside a dump.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sidecar {
+    /// Name of the dump's file, in the same directory.
+    pub file: String,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// Its SHA-256, in hex.
+    pub sha256: String,
+    /// Messages in it.
+    pub events: u64,
+    /// When the incident was triggered, by the wall clock: RFC 3339, UTC.
+    pub time: String,
+    /// The ledger's verdict.
+    pub verdict: Verdict,
+    /// The incident.
+    pub incident: Incident,
+    /// The host.
+    pub host: Host,
+    /// The clocks.
+    pub clocks: Clocks,
+    /// The coverage.
+    pub coverage: Coverage,
+    /// The loss ledger.
+    pub loss: LossLedger,
+}

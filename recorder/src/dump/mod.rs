@@ -1,0 +1,107 @@
+//! Dumps: a frozen window and what is known about it, as one durable file.
+//!
+//! The format is described in `docs/dump-format.md`. Writing takes two walks over the frozen records, neither of which
+//! copies them: a [survey] of what is there and a [timeline] in the order of time. One thread turns records into messages,
+//! another compresses them; both are off the data plane.
+//!
+//! ```text
+//! survey ─► ledger ─► metadata records ─┐
+//! timeline ─► event::decode ─► encode ─►│ chunks ─► compress ─► sink ─► file, CRC, SHA-256
+//!                  └► gaps ─► recorder.loss
+//! ```
+//!
+//! # Size
+//!
+//! The cap on a dump's size is kept by the sink, which takes no byte beyond it. How well a window compresses is known only
+//! once it is compressed: so everything is written first, and if it does not fit, what did fit says how many of the oldest
+//! lifecycle events to leave out of the next attempt.
+
+mod compress;
+mod encode;
+mod file;
+mod gaps;
+mod ledger;
+mod mcap;
+mod metadata;
+mod name;
+mod sink;
+mod size;
+mod survey;
+#[cfg(test)]
+mod tests;
+mod timeline;
+mod write;
+
+use recorder_ebpf::abi::{Lane, LaneStats};
+
+pub use file::TEMPORARY_PREFIX;
+pub use metadata::{
+    CLOCKS, CONFIG, COVERAGE, Clocks, Coverage, CpuCoverage, CpuLoss, HOST, Host, INCIDENT, LOSS,
+    LaneCoverage, LaneLoss, LossLedger, PROBES, Probe, ProbeState, Shortfall, Sidecar, Verdict,
+};
+pub use name::{DUMP_EXTENSION, SIDECAR_EXTENSION, short_id};
+pub use write::{WriteError, Written, write};
+
+use crate::{
+    incident::Incident,
+    ring::{LaneWindow, Window},
+};
+
+const LANES: usize = Lane::ALL.len();
+
+/// The records that a dump is made from.
+pub trait Frozen {
+    /// Returns a lane's records, in the order in which they were committed; the same ones each time.
+    fn records(&self, lane: Lane) -> Box<dyn Iterator<Item = &[u8]> + '_>;
+
+    /// Returns what is held of the lane, and what is lacking.
+    fn lane(&self, lane: Lane) -> LaneWindow;
+}
+
+impl Frozen for Window {
+    fn records(&self, lane: Lane) -> Box<dyn Iterator<Item = &[u8]> + '_> {
+        Box::new(Self::records(self, lane))
+    }
+
+    fn lane(&self, lane: Lane) -> LaneWindow {
+        Self::lane(self, lane)
+    }
+}
+
+/// What the probes counted on one CPU, in one lane.
+#[derive(Clone, Copy, Debug)]
+pub struct CpuStats {
+    /// The lane.
+    pub lane: Lane,
+    /// The CPU.
+    pub cpu: u16,
+    /// The counters, read before the kernel rings were drained for the freeze: then every record that they count is either
+    /// frozen or lost.
+    pub stats: LaneStats,
+}
+
+/// What a dump is made from.
+#[derive(Clone, Copy)]
+pub struct DumpInput<'a> {
+    /// The incident; its window says which of the frozen records belong into the dump.
+    pub incident: &'a Incident,
+    /// The records.
+    pub frozen: &'a dyn Frozen,
+    /// The host.
+    pub host: &'a Host,
+    /// The clocks.
+    pub clocks: Clocks,
+    /// The effective configuration.
+    pub config: &'a serde_json::Value,
+    /// Every probe.
+    pub probes: &'a [Probe],
+    /// The counters of every lane and CPU that has any.
+    pub kernel: &'a [CpuStats],
+}
+
+/// Bounds of a dump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most bytes of the dump's file; it is never longer, not even while it is written.
+    pub max_dump_bytes: u64,
+}

@@ -1,0 +1,79 @@
+//! Where the bytes of a dump go: counted, hashed and bounded.
+
+use std::io::{self, Write};
+
+use sha2::{Digest, Sha256};
+
+use super::file::NewFile;
+
+/// Why bytes could not be taken.
+#[derive(Debug)]
+pub(super) enum SinkError {
+    /// The file would become longer than it may.
+    TooLarge,
+    /// The file system refused them.
+    Io(io::Error),
+}
+
+impl From<io::Error> for SinkError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+pub(super) struct Sink {
+    file: NewFile,
+    bytes: u64,
+    bytes_max: u64,
+    crc: crc32fast::Hasher,
+    sha256: Sha256,
+}
+
+impl Sink {
+    pub(super) fn new(file: NewFile, bytes_max: u64) -> Self {
+        Self {
+            file,
+            bytes: 0,
+            bytes_max,
+            crc: crc32fast::Hasher::new(),
+            sha256: Sha256::new(),
+        }
+    }
+
+    /// Returns the bytes written so far: the offset of the next.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Returns the CRC-32 of the bytes written so far.
+    pub(super) fn crc(&self) -> u32 {
+        self.crc.clone().finalize()
+    }
+
+    /// Writes all of `bytes`, or none if there is no room for all.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
+        let end = self.bytes + bytes.len() as u64;
+        if end > self.bytes_max {
+            return Err(SinkError::TooLarge);
+        }
+        self.file.write_all(bytes)?;
+        self.crc.update(bytes);
+        self.sha256.update(bytes);
+        self.bytes = end;
+        Ok(())
+    }
+
+    /// Returns the file and the SHA-256 of all bytes, in hex.
+    pub(super) fn finish(self) -> (NewFile, String) {
+        (self.file, hex(&self.sha256.finalize()))
+    }
+}
+
+/// Returns the SHA-256 of `bytes`, in hex.
+pub(super) fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,679 @@
+//! Dumps written to a directory and read with the `mcap` crate.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
+use proptest::prelude::*;
+use recorder_ebpf::abi::{EventKind, Exit, Header, IoError, Note, NoteKind};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+use uuid::Uuid;
+use zerocopy::{FromZeros, IntoBytes};
+
+use super::*;
+use crate::{
+    event::{Body, ClockPair},
+    incident::{Subject, Trigger},
+};
+
+const BOOT_NS: u64 = 100_000_000_000;
+const UNIX_NS: u64 = 1_795_424_400_000_000_000;
+const WINDOW: std::ops::RangeInclusive<u64> = BOOT_NS - 60_000_000_000..=BOOT_NS + 5_000_000_000;
+
+/// Records kept in vectors.
+#[derive(Default)]
+struct Records {
+    lanes: [Vec<Vec<u8>>; LANES],
+    windows: [LaneWindow; LANES],
+}
+
+impl Frozen for Records {
+    fn records(&self, lane: Lane) -> Box<dyn Iterator<Item = &[u8]> + '_> {
+        Box::new(self.lanes[lane as usize].iter().map(Vec::as_slice))
+    }
+
+    fn lane(&self, lane: Lane) -> LaneWindow {
+        self.windows[lane as usize]
+    }
+}
+
+impl Records {
+    fn exit(&mut self, cpu: u16, seq: u64, boot_ns: u64) {
+        let mut exit = Exit::new_zeroed();
+        exit.header = header(EventKind::ProcessExit, cpu, seq, boot_ns);
+        self.lanes[Lane::Lifecycle as usize].push(exit.as_bytes().to_vec());
+    }
+
+    fn io_error(&mut self, cpu: u16, seq: u64, boot_ns: u64) {
+        let mut error = IoError::new_zeroed();
+        error.header = header(EventKind::IoError, cpu, seq, boot_ns);
+        error.status = 10;
+        self.lanes[Lane::Failure as usize].push(error.as_bytes().to_vec());
+    }
+
+    fn note(&mut self, boot_ns: u64, text: &str) {
+        let note = Note {
+            header: header(EventKind::Note, 0, 0, boot_ns),
+            kind: NoteKind::Incident as u32,
+            text_len: text.len() as u32,
+        };
+        self.lanes[Lane::Sample as usize].push([note.as_bytes(), text.as_bytes()].concat());
+    }
+}
+
+fn header(kind: EventKind, cpu: u16, seq: u64, boot_ns: u64) -> Header {
+    Header {
+        boot_ns,
+        seq,
+        start_boot_ns: boot_ns - 1000,
+        pid: 1000 + seq as u32,
+        tgid: 1000 + seq as u32,
+        cpu,
+        kind: kind as u8,
+        ..Header::new_zeroed()
+    }
+}
+
+/// What a test dumps, and what it may change before.
+struct Case {
+    incident: Incident,
+    records: Records,
+    start_boot_ns: u64,
+    kernel: Vec<CpuStats>,
+    max_dump_bytes: u64,
+}
+
+impl Case {
+    fn new(records: Records) -> Self {
+        let kernel = [Lane::Failure, Lane::Lifecycle].map(|lane| CpuStats {
+            lane,
+            cpu: 0,
+            stats: LaneStats::default(),
+        });
+        Self {
+            incident: Incident {
+                id: Uuid::from_u128(0x019a_b000_0000_7000_8000_0000_1234_abcd),
+                rule: "io.error".into(),
+                summary: "I/O error on loop3".into(),
+                trigger: Trigger {
+                    event_type: "io.error".into(),
+                    boot_ns: BOOT_NS,
+                    cpu: 0,
+                    sequence: 3,
+                },
+                subject: Subject::default(),
+                fingerprint: "loop3 io".into(),
+                reason: None,
+                window_start_boot_ns: *WINDOW.start(),
+                window_end_boot_ns: *WINDOW.end(),
+                followers: 2,
+                suppressed_before: 7,
+            },
+            records,
+            start_boot_ns: 1,
+            kernel: kernel.into(),
+            max_dump_bytes: u64::MAX,
+        }
+    }
+
+    fn stats(&mut self, lane: Lane, attempted: u64, lost: u64) {
+        let stats = self.kernel.iter_mut().find(|stats| stats.lane == lane);
+        let stats = &mut stats.expect("both lanes are there").stats;
+        stats.attempted = attempted;
+        stats.lost[EventKind::ProcessExit as usize] = lost;
+    }
+
+    fn write(&self, dir: &Path) -> Result<Written, WriteError> {
+        let host = Host {
+            hostname: "web-3".into(),
+            ..Host::default()
+        };
+        let clocks = Clocks {
+            start: ClockPair {
+                boot_ns: self.start_boot_ns,
+                unix_ns: 1,
+            },
+            freeze: ClockPair {
+                boot_ns: BOOT_NS,
+                unix_ns: UNIX_NS,
+            },
+        };
+        let probe = Probe {
+            event: "io.error".into(),
+            hook: "block_rq_error".into(),
+            state: ProbeState::Attached,
+            detail: None,
+        };
+        let input = DumpInput {
+            incident: &self.incident,
+            frozen: &self.records,
+            host: &host,
+            clocks,
+            config: &serde_json::json!({"before_s": 60}),
+            probes: &[probe],
+            kernel: &self.kernel,
+        };
+        let limits = Limits {
+            max_dump_bytes: self.max_dump_bytes,
+        };
+        write(dir, &input, &limits)
+    }
+
+    fn dump(&self) -> Dump {
+        let dir = TempDir::new().expect("a directory");
+        let written = self.write(dir.path()).expect("a dump");
+        let bytes = fs::read(&written.path).expect("the dump is there");
+        let sidecar = fs::read(&written.sidecar).expect("the sidecar is there");
+        Dump {
+            sidecar: serde_json::from_slice(&sidecar).expect("the sidecar is JSON"),
+            messages: messages(&bytes),
+            bytes,
+            written,
+            _dir: dir,
+        }
+    }
+}
+
+/// A dump read back.
+struct Dump {
+    written: Written,
+    sidecar: Sidecar,
+    bytes: Vec<u8>,
+    messages: Vec<Message>,
+    _dir: TempDir,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Message {
+    boot_ns: u64,
+    sequence: u32,
+    lane: String,
+    cpu: u16,
+    from_writer: bool,
+    body: Body,
+}
+
+fn messages(bytes: &[u8]) -> Vec<Message> {
+    let clock = ClockPair {
+        boot_ns: BOOT_NS,
+        unix_ns: UNIX_NS,
+    };
+    ::mcap::MessageStream::new(bytes)
+        .expect("the file begins as one")
+        .map(|message| {
+            let message = message.expect("an intact message");
+            assert_eq!(message.log_time, message.publish_time);
+            let metadata = &message.channel.metadata;
+            Message {
+                boot_ns: clock.boot_ns_at(message.log_time),
+                sequence: message.sequence,
+                lane: metadata["lane"].clone(),
+                cpu: metadata["cpu"].parse().expect("a number"),
+                from_writer: metadata.contains_key("source"),
+                body: Body::decode(&message.channel.topic, &message.data).expect("a known message"),
+            }
+        })
+        .collect()
+}
+
+impl Dump {
+    fn topics(&self) -> Vec<&'static str> {
+        self.messages
+            .iter()
+            .map(|message| message.body.topic())
+            .collect()
+    }
+
+    fn lane(&self, lane: Lane) -> &LaneCoverage {
+        &self.sidecar.coverage.lanes[lane as usize]
+    }
+
+    fn losses(&self) -> Vec<(u32, u64, String)> {
+        self.messages
+            .iter()
+            .filter_map(|message| match &message.body {
+                Body::Loss(loss) => Some((message.sequence, loss.count(), loss.reason().into())),
+                Body::ProcessExec(_)
+                | Body::ProcessExit(_)
+                | Body::SignalFatal(_)
+                | Body::OomKill(_)
+                | Body::IoError(_)
+                | Body::WritebackError(_)
+                | Body::TaskHung(_)
+                | Body::Note(_)
+                | Body::Unknown(_) => None,
+            })
+            .collect()
+    }
+}
+
+/// Four exits on two CPUs around one I/O error.
+fn small() -> Case {
+    let mut records = Records::default();
+    records.exit(0, 10, BOOT_NS - 300);
+    records.exit(1, 70, BOOT_NS - 200);
+    records.exit(0, 11, BOOT_NS - 100);
+    records.exit(1, 71, BOOT_NS + 100);
+    records.io_error(0, 3, BOOT_NS);
+    Case::new(records)
+}
+
+#[test]
+fn events_are_in_the_order_of_time() {
+    let dump = small().dump();
+    assert_eq!(
+        dump.topics(),
+        [
+            "process.exit",
+            "process.exit",
+            "process.exit",
+            "io.error",
+            "recorder.note",
+            "process.exit",
+        ]
+    );
+    let places: Vec<_> = dump
+        .messages
+        .iter()
+        .map(|message| (message.lane.as_str(), message.cpu, message.sequence))
+        .collect();
+    assert_eq!(
+        places,
+        [
+            ("lifecycle", 0, 10),
+            ("lifecycle", 1, 70),
+            ("lifecycle", 0, 11),
+            ("failure", 0, 3),
+            ("sample", 0, 0),
+            ("lifecycle", 1, 71),
+        ]
+    );
+    assert_eq!(dump.messages[0].boot_ns, BOOT_NS - 300);
+    assert!(dump.messages[4].from_writer && !dump.messages[3].from_writer);
+    assert_eq!(dump.written.verdict, Verdict::Complete);
+    assert_eq!(dump.written.events, 6);
+}
+
+#[test]
+fn file_is_private_and_named_after_its_incident() {
+    let dump = small().dump();
+    let name = dump.written.path.file_name().expect("a name");
+    assert_eq!(name, "20261123T090000Z-io.error-1234abcd.mcap");
+    assert_eq!(
+        dump.written.sidecar,
+        dump.written.path.with_extension("json")
+    );
+    for path in [&dump.written.path, &dump.written.sidecar] {
+        let mode = fs::metadata(path).expect("a file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    let names = fs::read_dir(dump._dir.path()).expect("a directory").count();
+    assert_eq!(names, 2, "nothing temporary is left");
+}
+
+#[test]
+fn sidecar_tells_what_the_file_is() {
+    let dump = small().dump();
+    let hash: String = Sha256::digest(&dump.bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    assert_eq!(dump.sidecar.sha256, hash);
+    assert_eq!(dump.sidecar.bytes, dump.bytes.len() as u64);
+    assert_eq!(dump.sidecar.bytes, dump.written.bytes);
+    assert_eq!(dump.sidecar.events, 6);
+    assert_eq!(dump.sidecar.time, "2026-11-23T09:00:00Z");
+    assert_eq!(dump.sidecar.host.hostname, "web-3");
+    assert_eq!(dump.sidecar.incident, small().incident);
+    let coverage = dump.lane(Lane::Lifecycle);
+    assert!(coverage.complete);
+    assert_eq!(coverage.records, 4);
+    assert_eq!(
+        coverage.cpus[1],
+        CpuCoverage {
+            cpu: 1,
+            records: 2,
+            first_boot_ns: BOOT_NS - 200,
+            last_boot_ns: BOOT_NS + 100,
+            first_sequence: 70,
+            last_sequence: 71,
+            missing: 0,
+        }
+    );
+}
+
+#[test]
+fn summary_and_metadata_read_with_the_public_crate() {
+    let dump = small().dump();
+    let summary = ::mcap::Summary::read(&dump.bytes)
+        .expect("an intact summary")
+        .expect("a summary");
+    let statistics = summary.stats.expect("statistics");
+    assert_eq!(statistics.message_count, 6);
+    assert_eq!(statistics.metadata_count, 7);
+    assert_eq!(statistics.chunk_count, 1);
+    assert_eq!(statistics.schema_count, 3);
+    assert_eq!(statistics.channel_count, 4);
+    assert_eq!(statistics.message_start_time, UNIX_NS - 300);
+    assert_eq!(statistics.message_end_time, UNIX_NS + 100);
+    assert_eq!(summary.channels.len(), 4);
+    assert_eq!(summary.schemas.len(), 3);
+    let metadata: Vec<(String, Value)> = summary
+        .metadata_indexes
+        .iter()
+        .map(|index| {
+            let metadata = ::mcap::read::metadata(&dump.bytes, index).expect("a metadata record");
+            let json = serde_json::from_str(&metadata.metadata["json"]).expect("JSON");
+            (metadata.name, json)
+        })
+        .collect();
+    let names: Vec<&str> = metadata.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(
+        names,
+        [INCIDENT, HOST, CLOCKS, PROBES, COVERAGE, LOSS, CONFIG]
+    );
+    let sidecar = serde_json::to_value(&dump.sidecar).expect("JSON");
+    assert_eq!(metadata[0].1, sidecar["incident"]);
+    assert_eq!(metadata[1].1, sidecar["host"]);
+    assert_eq!(metadata[2].1, sidecar["clocks"]);
+    assert_eq!(metadata[4].1, sidecar["coverage"]);
+    assert_eq!(metadata[5].1, sidecar["loss"]);
+    assert_eq!(metadata[6].1, serde_json::json!({"before_s": 60}));
+}
+
+#[test]
+fn only_records_of_the_window_are_in_it() {
+    let mut records = Records::default();
+    records.exit(0, 0, WINDOW.start() - 1);
+    records.exit(0, 1, *WINDOW.start());
+    records.exit(0, 2, *WINDOW.end());
+    records.exit(0, 3, WINDOW.end() + 1);
+    let dump = Case::new(records).dump();
+    let sequences: Vec<u32> = dump
+        .messages
+        .iter()
+        .filter(|message| !message.from_writer)
+        .map(|message| message.sequence)
+        .collect();
+    assert_eq!(sequences, [1, 2]);
+    assert_eq!(dump.written.verdict, Verdict::Complete);
+}
+
+#[test]
+fn losses_stand_in_their_place() {
+    let mut records = Records::default();
+    for seq in [0, 1, 5, 6, 9] {
+        records.exit(0, seq, BOOT_NS + seq);
+    }
+    records.exit(1, 0, BOOT_NS + 3);
+    let mut case = Case::new(records);
+    case.stats(Lane::Lifecycle, 13, 8);
+    let dump = case.dump();
+    assert_eq!(
+        dump.losses(),
+        [
+            (2, 3, "lost".into()),
+            (7, 2, "lost".into()),
+            (10, 3, "lost".into())
+        ]
+    );
+    let first = dump
+        .messages
+        .iter()
+        .position(|message| message.body.topic() == "recorder.loss")
+        .expect("a loss");
+    assert_eq!(dump.messages[first + 1].sequence, 5);
+    assert_eq!(dump.messages[first].boot_ns, BOOT_NS + 5);
+    assert_eq!(dump.messages[first].lane, "lifecycle");
+    assert!(dump.messages[first].from_writer);
+    assert_eq!(dump.written.verdict, Verdict::Lossy);
+    assert_eq!(
+        dump.lane(Lane::Lifecycle).shortfalls,
+        [Shortfall::Lost { records: 8 }]
+    );
+    let loss = &dump.sidecar.loss.lanes[Lane::Lifecycle as usize].cpus;
+    assert_eq!(loss[0].attempted, Some(13));
+    assert_eq!(loss[0].lost["process.exit"], 8);
+    assert_eq!(loss[0].missing, 8);
+    assert_eq!(loss[1].attempted, None);
+    assert_eq!(loss[1].missing, 0);
+}
+
+#[test]
+fn what_is_still_on_its_way_is_not_lost() {
+    let mut case = small();
+    case.stats(Lane::Lifecycle, 15, 0);
+    let dump = case.dump();
+    assert_eq!(dump.written.verdict, Verdict::Complete);
+    assert_eq!(dump.losses(), []);
+}
+
+#[test]
+fn losses_beside_the_window_leave_the_verdict_open() {
+    let mut records = Records::default();
+    records.exit(0, 0, WINDOW.start() - 10);
+    records.exit(0, 5, BOOT_NS);
+    let mut case = Case::new(records);
+    case.stats(Lane::Lifecycle, 6, 4);
+    let dump = case.dump();
+    assert_eq!(dump.written.verdict, Verdict::Unknown);
+    assert!(dump.lane(Lane::Lifecycle).complete);
+    let loss = &dump.sidecar.loss.lanes[Lane::Lifecycle as usize].cpus[0];
+    assert_eq!((loss.missing, loss.missing_beside), (0, 4));
+}
+
+#[test]
+fn losses_of_a_cpu_without_records_leave_the_verdict_open() {
+    let mut case = Case::new(Records::default());
+    case.stats(Lane::Lifecycle, 9, 2);
+    assert_eq!(case.dump().written.verdict, Verdict::Unknown);
+}
+
+#[test]
+fn without_counters_the_verdict_is_open() {
+    let mut case = small();
+    case.kernel.clear();
+    assert_eq!(case.dump().written.verdict, Verdict::Unknown);
+}
+
+#[test]
+fn recording_that_began_inside_the_window_is_a_shortfall_but_no_loss() {
+    let mut case = small();
+    case.start_boot_ns = BOOT_NS - 400;
+    let dump = case.dump();
+    assert_eq!(
+        dump.lane(Lane::Failure).shortfalls,
+        [Shortfall::NotRecording {
+            until_boot_ns: BOOT_NS - 400
+        }]
+    );
+    assert_eq!(dump.written.verdict, Verdict::Complete);
+}
+
+#[test]
+fn eviction_inside_the_window_is_a_shortfall() {
+    let mut case = small();
+    let window = &mut case.records.windows[Lane::Lifecycle as usize];
+    window.complete_after_boot_ns = Some(BOOT_NS - 350);
+    let dump = case.dump();
+    assert_eq!(
+        dump.lane(Lane::Lifecycle).shortfalls,
+        [Shortfall::Evicted {
+            until_boot_ns: BOOT_NS - 350
+        }]
+    );
+    assert_eq!(dump.written.verdict, Verdict::Lossy);
+    case.records.windows[Lane::Lifecycle as usize].complete_after_boot_ns =
+        Some(WINDOW.start() - 1);
+    assert_eq!(case.dump().written.verdict, Verdict::Complete);
+}
+
+#[test]
+fn the_agents_own_note_is_not_repeated() {
+    let mut case = small();
+    case.records.note(BOOT_NS + 50, "I/O error on loop3");
+    let notes = |dump: &Dump| {
+        dump.topics()
+            .iter()
+            .filter(|topic| **topic == "recorder.note")
+            .count()
+    };
+    assert_eq!(notes(&case.dump()), 1);
+    case.records.note(BOOT_NS + 60, "another incident");
+    assert_eq!(notes(&case.dump()), 2);
+}
+
+#[test]
+fn unknown_records_are_kept() {
+    let mut records = Records::default();
+    records.exit(0, 0, BOOT_NS);
+    let kind = std::mem::offset_of!(Header, kind);
+    records.lanes[Lane::Lifecycle as usize][0][kind] = 99;
+    let dump = Case::new(records).dump();
+    assert_eq!(dump.topics(), ["recorder.unknown", "recorder.note"]);
+    assert_eq!(dump.messages[0].lane, "lifecycle");
+}
+
+/// Many exits that do not compress, and a few failures.
+fn large(exits: u64) -> Case {
+    let mut records = Records::default();
+    let mut noise = 88_172_645_463_325_252_u64;
+    for seq in 0..exits {
+        let mut exit = Exit::new_zeroed();
+        exit.header = header(EventKind::ProcessExit, 0, seq, BOOT_NS - exits + seq);
+        for field in [&mut exit.user_ns, &mut exit.system_ns, &mut exit.read_bytes] {
+            noise ^= noise << 13;
+            noise ^= noise >> 7;
+            noise ^= noise << 17;
+            *field = noise;
+        }
+        records.lanes[Lane::Lifecycle as usize].push(exit.as_bytes().to_vec());
+    }
+    for seq in 0..5 {
+        records.io_error(0, seq, BOOT_NS - 5 + seq);
+    }
+    let mut case = Case::new(records);
+    case.stats(Lane::Lifecycle, exits, 0);
+    case
+}
+
+#[test]
+fn the_cap_is_hard_and_costs_the_oldest_lifecycle_events() {
+    let mut case = large(40_000);
+    let whole = case.dump();
+    assert!(whole.bytes.len() > 1_200_000, "{}", whole.bytes.len());
+    case.max_dump_bytes = 500_000;
+    let dump = case.dump();
+    assert!(dump.bytes.len() <= 500_000, "{}", dump.bytes.len());
+    assert!(dump.bytes.len() > 250_000, "{}", dump.bytes.len());
+    let count = |topic| dump.topics().iter().filter(|name| **name == topic).count() as u64;
+    assert_eq!(count("io.error"), 5);
+    let kept = count("process.exit");
+    let first = dump
+        .messages
+        .iter()
+        .find(|message| message.body.topic() == "process.exit")
+        .expect("some are left");
+    assert_eq!(u64::from(first.sequence), 40_000 - kept);
+    assert_eq!(
+        dump.lane(Lane::Lifecycle).shortfalls,
+        [Shortfall::DumpSize {
+            records: 40_000 - kept,
+            until_boot_ns: first.boot_ns,
+        }]
+    );
+    assert_eq!(dump.lane(Lane::Lifecycle).records, kept);
+    assert!(dump.lane(Lane::Failure).complete);
+    assert_eq!(dump.written.verdict, Verdict::Lossy);
+    assert_eq!(dump.losses(), [], "what was left out is not lost");
+}
+
+#[test]
+fn a_cap_that_holds_no_lifecycle_event_still_gives_a_dump() {
+    let mut case = large(2_000);
+    case.max_dump_bytes = 16_000;
+    let dump = case.dump();
+    assert!(dump.bytes.len() <= 16_000);
+    let failures = |topic: &&&str| **topic == "io.error";
+    assert_eq!(dump.topics().iter().filter(failures).count(), 5);
+}
+
+#[test]
+fn an_impossible_cap_is_an_error_that_leaves_nothing() {
+    let mut case = small();
+    let dir = TempDir::new().expect("a directory");
+    case.max_dump_bytes = 1_000;
+    let error = case.write(dir.path()).expect_err("it cannot fit");
+    assert!(matches!(
+        error,
+        WriteError::TooSmall {
+            max_dump_bytes: 1_000
+        }
+    ));
+    assert_eq!(fs::read_dir(dir.path()).expect("a directory").count(), 0);
+}
+
+#[test]
+fn a_missing_directory_is_an_error_that_names_it() {
+    let dir = TempDir::new().expect("a directory");
+    let missing = dir.path().join("missing");
+    let error = small().write(&missing).expect_err("no directory");
+    assert!(matches!(error, WriteError::Io { .. }));
+    assert!(error.to_string().contains("missing"));
+}
+
+#[test]
+fn a_sidecar_that_cannot_be_written_leaves_nothing() {
+    let dir = TempDir::new().expect("a directory");
+    let beside = "20261123T090000Z-io.error-1234abcd.json";
+    let squatter = dir.path().join(format!("{TEMPORARY_PREFIX}{beside}"));
+    fs::write(&squatter, "").expect("a file");
+    small().write(dir.path()).expect_err("the name is taken");
+    let names: Vec<_> = fs::read_dir(dir.path())
+        .expect("a directory")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    assert_eq!(names, [squatter]);
+}
+
+#[test]
+fn many_chunks_read_in_order() {
+    let dump = large(40_000).dump();
+    assert!(dump.messages.is_sorted_by_key(|message| message.boot_ns));
+    assert_eq!(dump.messages.len(), 40_000 + 5 + 1);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// Whatever order records were committed in, the timeline is sorted, stable and whole.
+    #[test]
+    fn any_order_becomes_the_order_of_time(
+        offsets in prop::collection::vec(0_u64..200, 0..300),
+        swaps in prop::collection::vec((0_usize..9000, 0_usize..9000), 0..20),
+    ) {
+        let mut times: Vec<u64> = (0..9000).map(|index| BOOT_NS + index * 3).collect();
+        for (index, offset) in offsets.iter().enumerate() {
+            times[index * 17 % 9000] += offset;
+        }
+        for (left, right) in swaps {
+            times.swap(left, right);
+        }
+        let mut records = Records::default();
+        for (seq, boot_ns) in times.iter().enumerate() {
+            records.exit((seq % 3) as u16, seq as u64 / 3, *boot_ns);
+        }
+        let spans = [survey::Span { from: BOOT_NS, to: u64::MAX }; LANES];
+        let survey = survey::Survey::new(&records, &spans);
+        let order: Vec<(u64, &[u8])> = timeline::Timeline::new(&records, &spans, &survey)
+            .map(|entry| (entry.boot_ns, entry.record))
+            .collect();
+        let mut expected: Vec<(u64, &[u8])> = records.lanes[Lane::Lifecycle as usize]
+            .iter()
+            .zip(&times)
+            .map(|(record, boot_ns)| (*boot_ns, record.as_slice()))
+            .collect();
+        expected.sort_by_key(|(boot_ns, _)| *boot_ns);
+        prop_assert_eq!(order, expected);
+    }
+}

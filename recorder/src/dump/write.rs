@@ -1,0 +1,359 @@
+//! Writing a dump.
+
+use std::{
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    thread,
+};
+
+use recorder_ebpf::abi::{self, EventKind, Lane, Note, NoteKind};
+use serde::Serialize;
+use thiserror::Error;
+
+use super::{
+    CLOCKS, CONFIG, COVERAGE, DUMP_EXTENSION, DumpInput, HOST, INCIDENT, LANES, LOSS, Limits,
+    PROBES, SIDECAR_EXTENSION, Sidecar, Verdict,
+    compress::{self, Compressed},
+    encode::{Contents, Encoder, Source, Stopped},
+    file::{self, NewFile},
+    gaps::Gaps,
+    ledger::Ledger,
+    mcap::{self, MetadataIndex, Statistics, Summary},
+    name,
+    sink::{self, Sink, SinkError},
+    size,
+    survey::{Span, Survey},
+    timeline::Timeline,
+};
+use crate::event::{self, Body, Event, proto};
+
+/// Chunks that may wait for the compressor.
+const CHUNKS_WAITING: usize = 2;
+const PROFILE: &str = "recorder";
+
+/// A dump that is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The dump.
+    pub path: PathBuf,
+    /// The file beside it.
+    pub sidecar: PathBuf,
+    /// Length of the dump in bytes.
+    pub bytes: u64,
+    /// SHA-256 of the dump, in hex.
+    pub sha256: String,
+    /// Messages in it.
+    pub events: u64,
+    /// Whether it has every record of its window.
+    pub verdict: Verdict,
+}
+
+/// Why there is no dump.
+#[derive(Debug, Error)]
+pub enum WriteError {
+    /// The file system has no room.
+    #[error("no space left for a dump in {}", dir.display())]
+    StorageFull {
+        /// Directory of the dumps.
+        dir: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file system refused.
+    #[error("write a dump in {}", dir.display())]
+    Io {
+        /// Directory of the dumps.
+        dir: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Not even the incident itself fits.
+    #[error(
+        "a dump of at most {max_dump_bytes} bytes cannot hold the incident: raise max_dump_bytes"
+    )]
+    TooSmall {
+        /// The limit.
+        max_dump_bytes: u64,
+    },
+}
+
+/// Writes a dump and its sidecar into `dir`; returns when both are durable.
+///
+/// # Errors
+///
+/// [`WriteError`]; then the directory is as it was.
+pub fn write(dir: &Path, input: &DumpInput<'_>, limits: &Limits) -> Result<Written, WriteError> {
+    let failed = |source: io::Error| {
+        let dir = dir.to_owned();
+        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        if full.contains(&source.kind()) {
+            WriteError::StorageFull { dir, source }
+        } else {
+            WriteError::Io { dir, source }
+        }
+    };
+    let mut spans = size::asked(input);
+    loop {
+        let attempt = Attempt::new(dir, input, &spans);
+        match attempt.run(limits.max_dump_bytes) {
+            Ok(written) => return Ok(written),
+            Err(Failure::Io(error)) => return Err(failed(error)),
+            Err(Failure::TooLarge { fitted }) => {
+                spans = size::shorter(input, &spans, &attempt.survey, fitted).ok_or(
+                    WriteError::TooSmall {
+                        max_dump_bytes: limits.max_dump_bytes,
+                    },
+                )?;
+            }
+        }
+    }
+}
+
+/// Why an attempt failed.
+enum Failure {
+    TooLarge { fitted: u64 },
+    Io(io::Error),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<SinkError> for Failure {
+    fn from(error: SinkError) -> Self {
+        match error {
+            SinkError::TooLarge => Self::TooLarge { fitted: 0 },
+            SinkError::Io(error) => Self::Io(error),
+        }
+    }
+}
+
+/// One attempt to write the records of these spans.
+struct Attempt<'a> {
+    dir: &'a Path,
+    input: &'a DumpInput<'a>,
+    spans: &'a [Span; LANES],
+    survey: Survey,
+    ledger: Ledger,
+}
+
+impl<'a> Attempt<'a> {
+    fn new(dir: &'a Path, input: &'a DumpInput<'a>, spans: &'a [Span; LANES]) -> Self {
+        let survey = Survey::new(input.frozen, spans);
+        Self {
+            dir,
+            input,
+            spans,
+            ledger: Ledger::new(input, &survey, spans),
+            survey,
+        }
+    }
+
+    fn run(&self, bytes_max: u64) -> Result<Written, Failure> {
+        let incident = self.input.incident;
+        let triggered = self
+            .input
+            .clocks
+            .freeze
+            .unix_ns_at(incident.trigger.boot_ns);
+        let stem = name::stem(triggered, &incident.rule, incident.id);
+        let file = NewFile::create(self.dir, &format!("{stem}.{DUMP_EXTENSION}"))?;
+        let name = file_name(file.target());
+        let mut sink = Sink::new(file, bytes_max);
+        let metadata = self.head(&mut sink)?;
+        let (mut written, contents) = self.messages(sink)?;
+        if let Err(error) = self.tail(&mut written, &contents, &metadata) {
+            return Err(match Failure::from(error) {
+                Failure::TooLarge { .. } => Failure::TooLarge {
+                    fitted: written.messages,
+                },
+                io => io,
+            });
+        }
+        let bytes = written.sink.bytes();
+        let (file, sha256) = written.sink.finish();
+        let sidecar = Sidecar {
+            file: name,
+            bytes,
+            sha256,
+            events: contents.events(),
+            time: name::time(triggered),
+            verdict: self.ledger.loss.verdict,
+            incident: incident.clone(),
+            host: self.input.host.clone(),
+            clocks: self.input.clocks,
+            coverage: self.ledger.coverage.clone(),
+            loss: self.ledger.loss.clone(),
+        };
+        self.commit(file, sidecar, &stem).map_err(Failure::Io)
+    }
+
+    /// Writes what stands before the messages, so that a file without an end has it too.
+    fn head(&self, sink: &mut Sink) -> Result<Vec<MetadataIndex>, Failure> {
+        let input = self.input;
+        let config = json(input.config)?;
+        let records = [
+            (INCIDENT, json(input.incident)?),
+            (HOST, json(input.host)?),
+            (CLOCKS, json(&input.clocks)?),
+            (PROBES, json(input.probes)?),
+            (COVERAGE, json(&self.ledger.coverage)?),
+            (LOSS, json(&self.ledger.loss)?),
+        ];
+        let mut out = mcap::MAGIC.to_vec();
+        let library = concat!("recorder ", env!("CARGO_PKG_VERSION"));
+        mcap::header(&mut out, PROFILE, library);
+        let mut index = Vec::new();
+        let mut metadata = |name: &'static str, map: &[(&str, &str)]| {
+            index.push(MetadataIndex {
+                name,
+                offset: out.len() as u64,
+                bytes: mcap::metadata(&mut out, name, map),
+            });
+        };
+        for (name, json) in &records {
+            metadata(name, &[("json", json)]);
+        }
+        let hash = sink::sha256(config.as_bytes());
+        metadata(CONFIG, &[("json", &config), ("sha256", &hash)]);
+        sink.write(&out)?;
+        Ok(index)
+    }
+
+    /// Encodes the messages here and compresses them on a thread beside.
+    fn messages(&self, sink: Sink) -> Result<(Compressed, Contents), Failure> {
+        let (chunks, waiting) = crossbeam_channel::bounded(CHUNKS_WAITING);
+        let (spent, reusable) = crossbeam_channel::bounded(CHUNKS_WAITING);
+        let encoder = Encoder::new(self.input.clocks.freeze, chunks, reusable);
+        thread::scope(|scope| {
+            let compressor = thread::Builder::new()
+                .name("dump-compress".into())
+                .spawn_scoped(scope, || compress::run(sink, waiting, spent))?;
+            let encoded = self.encode(encoder);
+            let mut written = match compressor.join() {
+                Ok(written) => written,
+                Err(panic) => std::panic::resume_unwind(panic),
+            };
+            match (std::mem::replace(&mut written.result, Ok(())), encoded) {
+                (Ok(()), Ok(contents)) => Ok((written, contents)),
+                (Err(SinkError::Io(error)), _) => Err(Failure::Io(error)),
+                // The encoder stops early only when the compressor does, which says why.
+                (Err(SinkError::TooLarge), _) | (Ok(()), Err(Stopped)) => Err(Failure::TooLarge {
+                    fitted: written.messages,
+                }),
+            }
+        })
+    }
+
+    fn encode(&self, mut encoder: Encoder) -> Result<Contents, Stopped> {
+        let mut gaps = Gaps::new(&self.ledger);
+        let mut note = self.note();
+        for entry in Timeline::new(self.input.frozen, self.spans, &self.survey) {
+            if let Some(note) = note.take_if(|note| note.boot_ns < entry.boot_ns) {
+                encoder.event(&note, Source::Writer)?;
+            }
+            let event = event::decode(entry.lane, entry.record);
+            if let Some(loss) = gaps.before(&event) {
+                encoder.event(&loss, Source::Writer)?;
+            }
+            encoder.event(&event, Source::Record)?;
+        }
+        if let Some(note) = note {
+            encoder.event(&note, Source::Writer)?;
+        }
+        for loss in gaps.at_end(self.input.incident.window_end_boot_ns) {
+            encoder.event(&loss, Source::Writer)?;
+        }
+        encoder.finish()
+    }
+
+    /// Returns the remark that marks the incident among the events, unless the agent's own is among them.
+    fn note(&self) -> Option<Event> {
+        let incident = self.input.incident;
+        let is_same = |record: &[u8]| {
+            let note = abi::decode::<Note>(record);
+            note.is_some_and(|note| {
+                note.header.kind == EventKind::Note as u8
+                    && note.kind == NoteKind::Incident as u32
+                    && self.spans[Lane::Sample as usize].contains(note.header.boot_ns)
+                    && record
+                        .get(size_of::<Note>()..)
+                        .and_then(|text| text.get(..note.text_len as usize))
+                        == Some(incident.summary.as_bytes())
+            })
+        };
+        if self.input.frozen.records(Lane::Sample).any(is_same) {
+            return None;
+        }
+        Some(Event {
+            boot_ns: incident.trigger.boot_ns,
+            sequence: 0,
+            lane: Lane::Sample,
+            cpu: 0,
+            body: Body::Note(proto::Note {
+                kind: Some(NoteKind::Incident.name().into()),
+                text: Some(incident.summary.clone()),
+            }),
+        })
+    }
+
+    fn tail(
+        &self,
+        written: &mut Compressed,
+        contents: &Contents,
+        metadata: &[MetadataIndex],
+    ) -> Result<(), SinkError> {
+        let (start_time, end_time) = contents.times.unwrap_or_default();
+        let summary = Summary {
+            schemas: &contents.schema_records,
+            channels: &contents.channel_records,
+            statistics: Statistics {
+                schemas: contents.schemas(),
+                metadata: metadata.len() as u32,
+                chunks: written.chunks.len() as u32,
+                start_time,
+                end_time,
+                messages: &contents.messages,
+            },
+            chunks: &written.chunks,
+            metadata,
+        };
+        let bytes = summary.encode(written.sink.bytes(), written.sink.crc());
+        written.sink.write(&bytes)
+    }
+
+    /// Makes both files durable, then gives them their names.
+    fn commit(&self, file: NewFile, sidecar: Sidecar, stem: &str) -> io::Result<Written> {
+        let mut beside = NewFile::create(self.dir, &format!("{stem}.{SIDECAR_EXTENSION}"))?;
+        let mut text = serde_json::to_vec_pretty(&sidecar)?;
+        text.push(b'\n');
+        beside.write_all(&text)?;
+        file.sync()?;
+        beside.sync()?;
+        let path = file.commit()?;
+        let sidecar_path = beside
+            .commit()
+            .inspect_err(|_| drop(std::fs::remove_file(&path)))?;
+        file::sync_dir(self.dir)?;
+        Ok(Written {
+            path,
+            sidecar: sidecar_path,
+            bytes: sidecar.bytes,
+            sha256: sidecar.sha256,
+            events: sidecar.events,
+            verdict: sidecar.verdict,
+        })
+    }
+}
+
+fn json(value: &(impl Serialize + ?Sized)) -> io::Result<String> {
+    serde_json::to_string(value).map_err(io::Error::from)
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
