@@ -7,4 +7,5 @@
 pub mod dump;
 pub mod event;
 pub mod incident;
+pub mod read;
 pub mod ring;

@@ -1,0 +1,100 @@
+//! The events of a dump, numbered and linked.
+
+use std::io;
+
+use super::cause::Causes;
+use super::damage::{Damages, Flaw};
+use super::messages::{Counts, Messages};
+use crate::event::{Body, DecodeError};
+
+/// One event of a dump.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// Its place in the total order of the dump, from 1.
+    pub order: u64,
+    /// Order of the event behind it.
+    pub cause: Option<u64>,
+    /// When, by the wall clock, in nanoseconds since 1970.
+    pub unix_ns: u64,
+    /// Its sequence number on its CPU and lane, the low 32 bits.
+    pub sequence: u32,
+    /// What happened.
+    pub body: Body,
+}
+
+/// Reads the events of a dump in their order, one chunk at a time.
+pub struct Events<'a> {
+    messages: Messages<'a>,
+    causes: Causes,
+    order: u64,
+    unknown: u64,
+    failed: bool,
+}
+
+impl<'a> Events<'a> {
+    pub(super) fn new(messages: Messages<'a>) -> Self {
+        Self {
+            messages,
+            causes: Causes::default(),
+            order: 0,
+            unknown: 0,
+            failed: false,
+        }
+    }
+
+    /// Returns what has been found broken so far; after the last event, everything.
+    pub fn damages(&self) -> &Damages {
+        self.messages.damages()
+    }
+
+    /// Returns how many events were left out because this version does not know their type.
+    pub fn unknown(&self) -> u64 {
+        self.unknown
+    }
+
+    /// Returns how many bytes of the file are behind.
+    pub fn position(&self) -> u64 {
+        self.messages.position()
+    }
+
+    /// Returns what has been read so far.
+    pub(super) fn counts(&self) -> &Counts {
+        self.messages.counts()
+    }
+
+    fn entry(&mut self) -> io::Result<Option<Entry>> {
+        loop {
+            let Some((message, channel)) = self.messages.advance()? else {
+                return Ok(None);
+            };
+            self.order += 1;
+            match Body::decode(&channel.topic, message.data) {
+                Ok(body) => {
+                    return Ok(Some(Entry {
+                        order: self.order,
+                        cause: self.causes.of(self.order, &body),
+                        unix_ns: message.log_time,
+                        sequence: message.sequence,
+                        body,
+                    }));
+                }
+                Err(DecodeError::Topic(_)) => self.unknown += 1,
+                Err(DecodeError::Message { .. }) => self.messages.broken(Flaw::Message),
+            }
+        }
+    }
+}
+
+impl Iterator for Events<'_> {
+    /// Only what the file system reports is an error, and the last item; damage is collected.
+    type Item = io::Result<Entry>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let entry = self.entry();
+        self.failed = entry.is_err();
+        entry.transpose()
+    }
+}

@@ -1,0 +1,118 @@
+//! The summary at the end of a file: what is where, and how many.
+
+use std::io;
+
+use mcap::records::op;
+
+use super::source::Source;
+use super::walk::Extent;
+use super::wire::{Channel, Fields, Footer, MAGIC, PREFIX, Statistics};
+
+/// Longest summary that is read, in bytes.
+const SUMMARY_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes of the data end record, which stands before the summary.
+const DATA_END: u64 = PREFIX + 4;
+
+/// An intact summary.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Offset of its first record.
+    pub start: u64,
+    /// Offset of the data end record before it.
+    pub data_end: u64,
+    /// CRC-32 of everything before the data end record, 0 if the writer stated none.
+    pub data_crc: u32,
+    /// Counts of the whole file.
+    pub statistics: Option<Statistics>,
+    /// Every channel.
+    pub channels: Vec<Channel>,
+    /// Where the metadata records are.
+    pub metadata: Vec<Extent>,
+}
+
+impl Summary {
+    /// Reads the summary of a file; `None` if the file's end, the summary or its CRC is not intact.
+    ///
+    /// # Errors
+    ///
+    /// What the file system reports.
+    pub fn read(source: &Source) -> io::Result<Option<Self>> {
+        let end = MAGIC.len() as u64;
+        let footer_len = PREFIX + Footer::LEN;
+        let Some(footer_at) = source.len().checked_sub(end + footer_len) else {
+            return Ok(None);
+        };
+        let mut tail = Vec::new();
+        let tail_len = usize::try_from(footer_len + end).unwrap_or(0);
+        source.read_into(&mut tail, footer_at, tail_len)?;
+        let mut fields = Fields(&tail);
+        let footer = match fields.record() {
+            Some((op::FOOTER, body)) if fields.0 == MAGIC => Footer::parse(body),
+            _ => None,
+        };
+        match footer {
+            Some(footer) => Self::from_footer(source, footer, footer_at),
+            None => Ok(None),
+        }
+    }
+
+    fn from_footer(source: &Source, footer: Footer, footer_at: u64) -> io::Result<Option<Self>> {
+        let start = footer.summary_start;
+        let (Some(len), Some(data_end)) =
+            (footer_at.checked_sub(start), start.checked_sub(DATA_END))
+        else {
+            return Ok(None);
+        };
+        // The CRC takes in the footer up to the CRC itself.
+        let checked = len + PREFIX + Footer::LEN - 4;
+        let Some(checked) = usize::try_from(checked)
+            .ok()
+            .filter(|bytes| *bytes <= SUMMARY_BYTES_MAX)
+        else {
+            return Ok(None);
+        };
+        let mut bytes = Vec::new();
+        source.read_into(&mut bytes, start, checked)?;
+        if crc32fast::hash(&bytes) != footer.summary_crc {
+            return Ok(None);
+        }
+        let mut end = [0; DATA_END as usize];
+        source.read_at(&mut end, data_end)?;
+        let Some((op::DATA_END, data_crc)) = Fields(&end).record() else {
+            return Ok(None);
+        };
+        Ok(Self {
+            start,
+            data_end,
+            data_crc: Fields(data_crc).u32().unwrap_or(0),
+            ..Self::default()
+        }
+        .with_records(Fields(&bytes)))
+    }
+
+    /// Takes in the records; `None` if one of them is malformed.
+    fn with_records(mut self, mut records: Fields<'_>) -> Option<Self> {
+        loop {
+            let (opcode, body) = match records.record() {
+                Some(record) => record,
+                // What is left is the head of the footer, which the CRC took in.
+                None => return Some(self),
+            };
+            match opcode {
+                op::CHANNEL => self.channels.push(Channel::parse(body)?),
+                op::STATISTICS => self.statistics = Some(Statistics::parse(body)?),
+                op::METADATA_INDEX => {
+                    let mut fields = Fields(body);
+                    let offset = fields.u64()?;
+                    self.metadata.push(Extent {
+                        offset,
+                        opcode: op::METADATA,
+                        len: fields.u64()?.checked_sub(PREFIX)?,
+                    });
+                }
+                _ => {}
+            }
+        }
+    }
+}
