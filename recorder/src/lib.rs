@@ -7,5 +7,6 @@
 pub mod dump;
 pub mod event;
 pub mod incident;
+pub mod kernel;
 pub mod read;
 pub mod ring;

@@ -1,0 +1,74 @@
+//! What the probes are told about the running kernel: see [`recorder_ebpf::fields`].
+
+use recorder_ebpf::abi::Arch;
+use recorder_ebpf::fields::{ABSENT, FIELDS};
+use rustix::param::page_size;
+
+use super::btf::Btf;
+
+/// The value of every global, and what could not be found.
+#[derive(Debug)]
+pub struct Facts {
+    /// Name and value of each global.
+    pub globals: Vec<(&'static str, u32)>,
+    /// Fields that every supported kernel should have and this one has not, as `structure.member`.
+    pub missing: Vec<String>,
+}
+
+/// The user registers as this architecture's kernel saves them.
+struct Registers {
+    arch: Arch,
+    bytes: u32,
+    ip: u32,
+    sp: u32,
+}
+
+/// `struct pt_regs`: <https://github.com/torvalds/linux/blob/v6.12/arch/x86/include/asm/ptrace.h#L103>
+#[cfg(target_arch = "x86_64")]
+const REGISTERS: Registers = Registers {
+    arch: Arch::X86_64,
+    bytes: 21 * 8,
+    ip: 16 * 8,
+    sp: 19 * 8,
+};
+
+/// `struct user_pt_regs`: <https://github.com/torvalds/linux/blob/v6.12/arch/arm64/include/uapi/asm/ptrace.h#L94>
+#[cfg(target_arch = "aarch64")]
+const REGISTERS: Registers = Registers {
+    arch: Arch::Aarch64,
+    bytes: 34 * 8,
+    ip: 32 * 8,
+    sp: 31 * 8,
+};
+
+impl Facts {
+    /// Finds out.
+    pub fn of(btf: &Btf<'_>) -> Self {
+        let mut missing = Vec::new();
+        let mut globals: Vec<(&'static str, u32)> = FIELDS
+            .iter()
+            .map(|field| {
+                let offset = btf.offset(field.structure, field.member);
+                if offset.is_none() && !field.optional {
+                    missing.push(format!("{}.{}", field.structure, field.member));
+                }
+                (field.global, offset.unwrap_or(ABSENT))
+            })
+            .collect();
+        globals.extend([
+            ("ARCH", REGISTERS.arch as u32),
+            ("PAGE_KIB", u32::try_from(page_size() / 1024).unwrap_or(4)),
+            ("REGISTERS_BYTES", REGISTERS.bytes),
+            ("REGISTERS_TOP", ABSENT),
+            ("REGISTER_IP", REGISTERS.ip),
+            ("REGISTER_SP", REGISTERS.sp),
+            (
+                "MEMORY_SUBSYSTEM",
+                btf.enumerator("cgroup_subsys_id", "memory_cgrp_id")
+                    .unwrap_or(ABSENT),
+            ),
+            ("COUNTER_BYTES", btf.size("percpu_counter").unwrap_or(0)),
+        ]);
+        Self { globals, missing }
+    }
+}

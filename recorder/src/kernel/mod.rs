@@ -1,0 +1,190 @@
+//! The kernel side as the agent sees it: type information, the BPF object, what is attached and what it counts.
+//!
+//! With `ingest`, the only module that knows aya.
+
+mod btf;
+mod counters;
+mod facts;
+mod object;
+mod probes;
+mod requirements;
+
+use std::os::fd::AsFd as _;
+
+use aya::maps::{MapData, MapError, PerCpuArray, RingBuf};
+use aya::{Ebpf, EbpfError, EbpfLoader};
+use recorder_ebpf::fields::ABSENT;
+use thiserror::Error;
+
+pub use btf::{Btf, BtfError};
+pub use counters::Counters;
+pub use facts::Facts;
+pub use object::{ObjectError, embedded};
+pub use requirements::{KERNEL_MIN, Lacking, kernel, privileges, type_information};
+
+use crate::dump::{Probe, ProbeState};
+
+/// Why nothing can be recorded.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// The host lacks something.
+    #[error(transparent)]
+    Lacking(#[from] Lacking),
+    /// The object cannot be used.
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+    /// The kernel's types cannot be used.
+    #[error(transparent)]
+    Btf(#[from] BtfError),
+    /// The kernel's types cannot be used by the loader.
+    #[error("the kernel's type information cannot be used: {0}")]
+    LoaderBtf(String),
+    /// The maps could not be made.
+    #[error("cannot create the BPF maps")]
+    Maps(#[source] Box<EbpfError>),
+    /// A map is not what it should be.
+    #[error("BPF map {name} is not usable")]
+    Map {
+        /// Its name.
+        name: &'static str,
+        /// Why, if it is there.
+        #[source]
+        source: Option<MapError>,
+    },
+    /// No probe could be attached.
+    #[error("no probe could be attached: {0}")]
+    NoProbe(String),
+}
+
+/// The loaded and attached probes. They are detached when this is dropped.
+pub struct Kernel {
+    /// The kernel rings.
+    pub rings: Rings,
+    /// What the probes count.
+    pub counters: Counters,
+    /// How every event is recorded.
+    pub probes: Vec<Probe>,
+    /// Keeps the programs attached.
+    pub attachment: Attachment,
+}
+
+/// What keeps the programs attached while it lives.
+pub struct Attachment(#[expect(dead_code, reason = "held for its drop")] Ebpf);
+
+/// One kernel ring for each lane that the probes write.
+pub struct Rings {
+    /// Failures.
+    pub failure: RingBuf<MapData>,
+    /// Processes.
+    pub lifecycle: RingBuf<MapData>,
+}
+
+/// Checks what can be checked before anything is touched: the host's requirements and the object inside this program.
+pub fn check() -> Result<(), LoadError> {
+    requirements::all()?;
+    embedded()?;
+    Ok(())
+}
+
+/// Says how every event would be recorded on this kernel, without loading anything.
+pub fn plan() -> Result<Vec<Probe>, BtfError> {
+    let bytes = btf::read()?;
+    Ok(probes::plan(&Btf::parse(&bytes)?))
+}
+
+impl Kernel {
+    /// Loads the object and attaches every probe that this kernel supports.
+    ///
+    /// # Errors
+    ///
+    /// If nothing at all can be recorded. A single probe that cannot be attached is no error: it is said in `probes`.
+    pub fn load() -> Result<Self, LoadError> {
+        requirements::all()?;
+        let object = embedded()?;
+        let bytes = btf::read()?;
+        let btf = Btf::parse(&bytes)?;
+        let facts = Facts::of(&btf);
+        let aya_btf =
+            aya::Btf::from_sys_fs().map_err(|error| LoadError::LoaderBtf(error.to_string()))?;
+        let mut loader = EbpfLoader::new();
+        loader.btf(Some(&aya_btf));
+        for (name, value) in &facts.globals {
+            if *value != ABSENT {
+                loader.override_global(name, value, false);
+            }
+        }
+        let mut ebpf = loader
+            .load(object)
+            .map_err(|error| LoadError::Maps(Box::new(error)))?;
+        drop(loader);
+        let mut probes = probes::attach(&mut ebpf, &btf, &aya_btf);
+        if probes
+            .iter()
+            .all(|probe| probe.state == ProbeState::Unavailable)
+        {
+            let reasons: Vec<String> = probes
+                .into_iter()
+                .filter_map(|probe| probe.detail)
+                .collect();
+            return Err(LoadError::NoProbe(reasons.join("; ")));
+        }
+        if !facts.missing.is_empty() {
+            // A field that a program needs and the kernel lacks is why the verifier refused it.
+            for probe in probes
+                .iter_mut()
+                .filter(|probe| probe.state == ProbeState::Unavailable)
+            {
+                let detail = probe.detail.get_or_insert_default();
+                detail.push_str(&format!(
+                    " (this kernel has no {})",
+                    facts.missing.join(", ")
+                ));
+            }
+        }
+        let rings = Rings {
+            failure: ring(&mut ebpf, "FAILURE_RING")?,
+            lifecycle: ring(&mut ebpf, "LIFECYCLE_RING")?,
+        };
+        let counters = Counters {
+            map: counters(&mut ebpf)?,
+            programs: programs(&ebpf),
+        };
+        Ok(Self {
+            rings,
+            counters,
+            probes,
+            attachment: Attachment(ebpf),
+        })
+    }
+}
+
+fn ring(ebpf: &mut Ebpf, name: &'static str) -> Result<RingBuf<MapData>, LoadError> {
+    let map = ebpf
+        .take_map(name)
+        .ok_or(LoadError::Map { name, source: None })?;
+    RingBuf::try_from(map).map_err(|error| LoadError::Map {
+        name,
+        source: Some(error),
+    })
+}
+
+fn counters(ebpf: &mut Ebpf) -> Result<PerCpuArray<MapData, counters::Stats>, LoadError> {
+    let name = "LANE_STATS";
+    let map = ebpf
+        .take_map(name)
+        .ok_or(LoadError::Map { name, source: None })?;
+    PerCpuArray::try_from(map).map_err(|error| LoadError::Map {
+        name,
+        source: Some(error),
+    })
+}
+
+/// Returns every loaded program by name, by a descriptor of its own.
+fn programs(ebpf: &Ebpf) -> Vec<(String, std::os::fd::OwnedFd)> {
+    ebpf.programs()
+        .filter_map(|(name, program)| {
+            let fd = program.fd().ok()?.as_fd().try_clone_to_owned().ok()?;
+            Some((name.to_owned(), fd))
+        })
+        .collect()
+}
