@@ -6,7 +6,10 @@
 
 pub mod dump;
 pub mod event;
+pub mod export;
+pub mod harmless;
 pub mod incident;
 pub mod kernel;
 pub mod read;
 pub mod ring;
+pub mod store;
