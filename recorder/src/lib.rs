@@ -4,11 +4,16 @@
 //! the wire ABI. Only `kernel` and `ingest` know aya. `ring`, `incident`, `dump` and `read` know no tokio and no wall
 //! clock: time is an argument.
 
+pub mod agent;
+pub mod api;
+pub mod cli;
+pub mod config;
 pub mod dump;
 pub mod event;
 pub mod export;
 pub mod harmless;
 pub mod incident;
+pub mod ingest;
 pub mod kernel;
 pub mod read;
 pub mod ring;

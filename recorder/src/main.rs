@@ -1,2 +1,7 @@
-//! recorder
-fn main() {}
+//! The `recorder` program: see [`recorder::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    recorder::cli::main()
+}

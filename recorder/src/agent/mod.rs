@@ -1,0 +1,278 @@
+//! `recorder run`: puts the parts together.
+//!
+//! | thread | does |
+//! |---|---|
+//! | main | starts, then the control plane: signals and the control socket |
+//! | `data` | the data plane: kernel rings, flight ring, incidents |
+//! | `dumps` | writes dumps |
+
+mod host;
+mod lock;
+mod status;
+mod writer;
+
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::{fs, io};
+
+use anyhow::{Context as _, Result};
+use crossbeam_channel::bounded;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+use crate::api;
+use crate::config::{Paths, RecordConfig, Seconds, saturating_ns};
+use crate::dump::{Limits, ProbeState};
+use crate::incident::{Engine, EngineConfig, Span};
+use crate::ingest::{Command, Commands, DataPlane, now_pair};
+use crate::kernel::{self, Kernel};
+use crate::ring::{FlightRing, RingConfig};
+use crate::store::{Budget, Store};
+use lock::Lock;
+use status::StatusMaker;
+use writer::Writer;
+
+/// Windows that wait for the writer of dumps; further ones wait in the data plane.
+const WRITER_QUEUE: usize = 8;
+
+/// Records until a signal ends it.
+///
+/// # Errors
+///
+/// If recording cannot begin.
+pub fn run(paths: &Paths, config: &RecordConfig) -> Result<()> {
+    config.validate()?;
+    kernel::check()?;
+    let start = now_pair();
+    fs::create_dir_all(&paths.run_dir)
+        .with_context(|| format!("cannot create {}", paths.run_dir.display()))?;
+    let _lock = Lock::take(&paths.run_dir)?;
+    let store = Store::open(&paths.dumps(), budget(config))?;
+    let Kernel {
+        rings,
+        counters,
+        probes,
+        attachment,
+    } = Kernel::load()?;
+    give_back_memory();
+    let counters = Arc::new(counters);
+    let flight = FlightRing::create(Some(&paths.ring()), &ring_config(config))?;
+    let (frozen, incidents) = bounded(WRITER_QUEUE);
+    let (plane, commands) = DataPlane::new(
+        rings,
+        Arc::clone(&counters),
+        flight,
+        Engine::new(engine_config(config)),
+        saturating_ns(config.before),
+        frozen,
+        Box::new(warn),
+    )
+    .context("cannot start the data plane")?;
+    let listener = listen(&paths.control_socket())?;
+
+    for probe in &probes {
+        match (probe.state, &probe.detail) {
+            (ProbeState::Unavailable, Some(detail)) => {
+                warn(&format!("{} is not recorded: {detail}", probe.event));
+            }
+            (ProbeState::Fallback, Some(detail)) => {
+                warn(&format!(
+                    "{} is recorded by {}: {detail}",
+                    probe.event, probe.hook
+                ));
+            }
+            (ProbeState::Attached | ProbeState::Fallback | ProbeState::Unavailable, _) => {}
+        }
+    }
+    let started = banner(paths, config, &probes);
+    let dumps = Arc::new(Mutex::new(api::DumpStatus::default()));
+    let writer = Writer {
+        store,
+        limits: Limits {
+            max_dump_bytes: config.max_dump_bytes.0,
+        },
+        host: host::identify(config.environment.clone()),
+        start,
+        config: serde_json::to_value(config).context("cannot describe the configuration")?,
+        probes: probes.clone(),
+        status: Arc::clone(&dumps),
+    };
+    let writer = spawn("dumps", move || writer.run(&incidents))?;
+    let data = {
+        let started = started.clone();
+        spawn("data", move || plane.run(&started))?
+    };
+    let maker = StatusMaker {
+        start,
+        config: config.clone(),
+        dumps_dir: paths.dumps(),
+        probes,
+        counters,
+        dumps,
+    };
+    say(&started);
+    let served = control(listener, commands, maker);
+    // The data plane ends first: it hands its last windows to the writer.
+    join(data)?;
+    join(writer)?;
+    drop(attachment);
+    // Whoever connects from now on is told that nobody is there.
+    let _ = fs::remove_file(paths.control_socket());
+    served
+}
+
+/// The control plane: runs until a signal says to stop.
+fn control(listener: UnixListenerStd, commands: Commands, maker: StatusMaker) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the control plane")?;
+    let stop = commands.clone();
+    let result = runtime.block_on(async move {
+        let listener = UnixListener::from_std(listener)?;
+        let (stopped, when_stopped) = oneshot::channel::<()>();
+        let agent = Arc::new(api::Agent {
+            commands: commands.clone(),
+            status: Box::new(move |state| maker.status(state)),
+        });
+        let server = tokio::spawn(api::serve(listener, agent, async move {
+            let _ = when_stopped.await;
+        }));
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hang_up = signal(SignalKind::hangup())?;
+        let mut trigger = signal(SignalKind::user_defined1())?;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hang_up.recv() => break,
+                _ = trigger.recv() => {
+                    // Nobody waits for the answer: the dump's line is the answer.
+                    let (reply, _) = oneshot::channel();
+                    let reason = Some("SIGUSR1".to_owned());
+                    commands.send(Command::Trigger { reason, reply });
+                }
+            }
+        }
+        let _ = stopped.send(());
+        server.abort();
+        io::Result::Ok(())
+    });
+    stop.send(Command::Stop);
+    result.context("the control plane failed")
+}
+
+type UnixListenerStd = std::os::unix::net::UnixListener;
+
+/// Listens on the control socket, for the user of the agent alone.
+fn listen(path: &Path) -> Result<UnixListenerStd> {
+    let context = || format!("cannot listen on {}", path.display());
+    // Ours by the lock: a socket that is there is one that an agent left behind.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(error).with_context(context);
+        }
+        Ok(()) | Err(_) => {}
+    }
+    let listener = UnixListenerStd::bind(path).with_context(context)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).with_context(context)?;
+    listener.set_nonblocking(true).with_context(context)?;
+    Ok(listener)
+}
+
+fn budget(config: &RecordConfig) -> Budget {
+    Budget {
+        max_bytes: config.dumps_max_bytes.0,
+        max_count: config.dumps_max_count,
+        keep_free_bytes: config.dumps_keep_free.0,
+    }
+}
+
+fn ring_config(config: &RecordConfig) -> RingConfig {
+    RingConfig {
+        lane_bytes: [
+            config.failure_bytes.0,
+            config.lifecycle_bytes.0,
+            config.sample_bytes.0,
+        ],
+        ..RingConfig::default()
+    }
+}
+
+fn engine_config(config: &RecordConfig) -> EngineConfig {
+    EngineConfig {
+        span: Span {
+            before_ns: saturating_ns(config.before),
+            after_ns: saturating_ns(config.after),
+        },
+        rule_spans: std::collections::BTreeMap::new(),
+        cooldown_ns: saturating_ns(config.cooldown),
+        watch: config.watch.clone(),
+    }
+}
+
+/// The line that says that recording has begun, and how.
+fn banner(paths: &Paths, config: &RecordConfig, probes: &[crate::dump::Probe]) -> String {
+    let recording: Vec<&str> = probes
+        .iter()
+        .filter(|probe| probe.state != ProbeState::Unavailable)
+        .map(|probe| probe.event.as_str())
+        .collect();
+    let fallbacks = probes
+        .iter()
+        .filter(|probe| probe.state == ProbeState::Fallback)
+        .count();
+    format!(
+        "recording {} of {} probes ({}; {} by fallback); ring: failure {}, lifecycle {}, sample {}; \
+         window: {} before, {} after; dumps: {}",
+        recording.len(),
+        probes.len(),
+        recording.join(", "),
+        fallbacks,
+        config.failure_bytes,
+        config.lifecycle_bytes,
+        config.sample_bytes,
+        Seconds(config.before),
+        Seconds(config.after),
+        paths.dumps().display(),
+    )
+}
+
+/// Gives the memory back that only the start needed: mostly the kernel's type information.
+fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: the call takes one number and touches only memory that nobody uses.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(body)
+        .with_context(|| format!("cannot start thread {name}"))
+}
+
+fn join(thread: JoinHandle<()>) -> Result<()> {
+    let name = thread.thread().name().unwrap_or("?").to_owned();
+    thread
+        .join()
+        .map_err(|_| anyhow::anyhow!("thread {name} panicked"))
+}
+
+/// Prints a result; that nobody reads it any more does not stop the recording.
+fn say(line: &str) {
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// Prints a note for people.
+fn warn(line: &str) {
+    let _ = writeln!(io::stderr(), "recorder: warning: {line}");
+}

@@ -1,0 +1,69 @@
+//! The thread that writes dumps.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Result;
+use crossbeam_channel::Receiver;
+
+use crate::api::DumpStatus;
+use crate::dump::{self, Clocks, DumpInput, Host, Limits, Probe, Written};
+use crate::event::ClockPair;
+use crate::harmless::escape;
+use crate::ingest::FrozenIncident;
+use crate::store::Store;
+
+/// What every dump says of the agent.
+pub(super) struct Writer {
+    pub(super) store: Store,
+    pub(super) limits: Limits,
+    pub(super) host: Host,
+    pub(super) start: ClockPair,
+    pub(super) config: serde_json::Value,
+    pub(super) probes: Vec<Probe>,
+    pub(super) status: Arc<Mutex<DumpStatus>>,
+}
+
+impl Writer {
+    /// Writes what comes until nothing more can come.
+    pub(super) fn run(self, incidents: &Receiver<FrozenIncident>) {
+        for frozen in incidents {
+            let outcome = self.write(&frozen);
+            let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+            match outcome {
+                Ok(written) => {
+                    let path = written.path.display().to_string();
+                    super::say(&format!("dump {path} {}", escape(&frozen.incident.summary)));
+                    status.written += 1;
+                    status.last = Some(path);
+                }
+                Err(error) => {
+                    let text =
+                        format!("no dump of {}: {error:#}", escape(&frozen.incident.summary));
+                    super::warn(&text);
+                    status.failed += 1;
+                    status.last_error = Some(text);
+                }
+            }
+        }
+    }
+
+    fn write(&self, frozen: &FrozenIncident) -> Result<Written> {
+        let room = self.store.make_room(self.limits.max_dump_bytes)?;
+        let limits = Limits {
+            max_dump_bytes: room.dump_bytes,
+        };
+        let input = DumpInput {
+            incident: &frozen.incident,
+            frozen: &frozen.window,
+            host: &self.host,
+            clocks: Clocks {
+                start: self.start,
+                freeze: frozen.clock,
+            },
+            config: &self.config,
+            probes: &self.probes,
+            kernel: &frozen.counters,
+        };
+        Ok(dump::write(self.store.directory(), &input, &limits)?)
+    }
+}

@@ -1,0 +1,19 @@
+//! The control socket: HTTP/1.1 over a Unix socket, so that `curl --unix-socket` speaks it too.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /v1/status` | [`Status`] |
+//! | `POST /v1/trigger` with a [`TriggerRequest`] | [`TriggerReply`]; 503 if as many incidents are open as may be |
+//!
+//! Errors are `{"error": "one sentence"}`.
+
+mod client;
+mod server;
+mod types;
+
+pub use client::{Client, ClientError};
+pub use server::{Agent, serve};
+pub use types::{
+    CpuStatus, DumpStatus, Failure, IncidentStatus, LaneStatus, Status, TriggerReply,
+    TriggerRequest,
+};

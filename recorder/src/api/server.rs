@@ -1,0 +1,111 @@
+//! The agent's side of the control socket.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use tokio::net::UnixListener;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::types::{Failure, Status, TriggerReply, TriggerRequest};
+use crate::ingest::{self, Command, Commands};
+
+/// How long the data plane may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Longest reason for a trigger, in bytes.
+const REASON_MAX: usize = 256;
+
+/// The agent as its server sees it.
+pub struct Agent {
+    /// The way to the data plane.
+    pub commands: Commands,
+    /// Makes a status of what the data plane says.
+    pub status: Box<dyn Fn(ingest::State) -> Status + Send + Sync>,
+}
+
+/// Answers on `listener` until `stopped`.
+///
+/// # Errors
+///
+/// If the socket breaks.
+pub async fn serve(
+    listener: UnixListener,
+    agent: Arc<Agent>,
+    stopped: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let router = Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/trigger", post(trigger))
+        .fallback(unknown)
+        .with_state(agent);
+    axum::serve(listener, router)
+        .with_graceful_shutdown(stopped)
+        .await
+}
+
+async fn status(State(agent): State<Arc<Agent>>) -> Response {
+    let (reply, answer) = oneshot::channel();
+    match ask(&agent, Command::State(reply), answer).await {
+        Ok(state) => Json((agent.status)(state)).into_response(),
+        Err(response) => response,
+    }
+}
+
+async fn trigger(
+    State(agent): State<Arc<Agent>>,
+    Json(TriggerRequest { reason }): Json<TriggerRequest>,
+) -> Response {
+    if reason
+        .as_ref()
+        .is_some_and(|reason| reason.len() > REASON_MAX)
+    {
+        let error = format!("the reason is longer than {REASON_MAX} bytes");
+        return failure(StatusCode::BAD_REQUEST, error);
+    }
+    let (reply, answer) = oneshot::channel();
+    match ask(&agent, Command::Trigger { reason, reply }, answer).await {
+        Ok(Some(triggered)) => Json(TriggerReply {
+            incident: triggered.incident,
+            joined: triggered.joined,
+        })
+        .into_response(),
+        Ok(None) => failure(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "as many incidents are open as may be: try again when their windows have ended".into(),
+        ),
+        Err(response) => response,
+    }
+}
+
+async fn unknown() -> Response {
+    failure(
+        StatusCode::NOT_FOUND,
+        "no such request: there are GET /v1/status and POST /v1/trigger".into(),
+    )
+}
+
+async fn ask<T>(
+    agent: &Agent,
+    command: Command,
+    answer: oneshot::Receiver<T>,
+) -> Result<T, Response> {
+    if agent.commands.send(command)
+        && let Ok(Ok(answer)) = timeout(PATIENCE, answer).await
+    {
+        return Ok(answer);
+    }
+    Err(failure(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "the agent is stopping, or does not keep up".into(),
+    ))
+}
+
+fn failure(status: StatusCode, error: String) -> Response {
+    (status, Json(Failure { error })).into_response()
+}

@@ -1,0 +1,135 @@
+//! What the control socket takes and gives, as JSON.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::dump::Probe;
+
+/// What the agent does, holds and counts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// "recording".
+    pub state: String,
+    /// Version of the agent.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// When recording began, in nanoseconds since the Unix epoch.
+    pub started_unix_ns: u64,
+    /// Where its dumps go.
+    pub dumps_dir: String,
+    /// What a dump holds before an incident, in nanoseconds.
+    pub before_ns: u64,
+    /// What a dump holds after an incident, in nanoseconds.
+    pub after_ns: u64,
+    /// How every event is recorded.
+    pub probes: Vec<Probe>,
+    /// How often the kernel ran none of a probe because the same CPU was already inside it.
+    pub skipped: BTreeMap<String, u64>,
+    /// The flight ring and the losses before it.
+    pub lanes: Vec<LaneStatus>,
+    /// What became of everything that could have been an incident.
+    pub incidents: IncidentStatus,
+    /// What became of the dumps.
+    pub dumps: DumpStatus,
+}
+
+/// A lane of the flight ring: `pushed = records + evicted + dropped`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneStatus {
+    /// "failure", "lifecycle", "sample".
+    pub lane: String,
+    /// Bytes of records that it has room for.
+    pub capacity_bytes: u64,
+    /// Bytes of records in it.
+    pub used_bytes: u64,
+    /// Bytes that windows keep from being overwritten.
+    pub pinned_bytes: u64,
+    /// Records in it.
+    pub records: u64,
+    /// Records ever handed to it.
+    pub pushed: u64,
+    /// Records overwritten, by design.
+    pub evicted: u64,
+    /// Records it had no room for.
+    pub dropped: u64,
+    /// How far back it reaches, in nanoseconds; absent if it is empty.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub span_ns: Option<u64>,
+    /// The kernel's side of it; empty for the sample lane, which the agent writes itself.
+    pub cpus: Vec<CpuStatus>,
+}
+
+/// What the probes did for one lane on one CPU: `attempted = committed + lost + in_flight`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuStatus {
+    /// The CPU.
+    pub cpu: u16,
+    /// Records begun.
+    pub attempted: u64,
+    /// Records taken from the kernel ring.
+    pub committed: u64,
+    /// Records for which the kernel ring had no room.
+    pub lost: u64,
+    /// The same, by type of event.
+    pub lost_by_kind: BTreeMap<String, u64>,
+    /// Records on their way.
+    pub in_flight: u64,
+}
+
+/// What became of everything that could have been an incident.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IncidentStatus {
+    /// Open now.
+    pub open: u64,
+    /// Opened ever: each makes a dump.
+    pub opened: u64,
+    /// Joined one that was open.
+    pub joined: u64,
+    /// The same failure again inside its cooldown.
+    pub suppressed: u64,
+    /// Too many were open.
+    pub overflow: u64,
+}
+
+/// What became of the dumps.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DumpStatus {
+    /// Written.
+    pub written: u64,
+    /// Not written.
+    pub failed: u64,
+    /// Path of the last.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last: Option<String>,
+    /// Why the last that failed did.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_error: Option<String>,
+}
+
+/// Asks for a dump.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TriggerRequest {
+    /// Why; it stands in the dump.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+}
+
+/// The incident that a request made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TriggerReply {
+    /// Its id.
+    pub incident: Uuid,
+    /// Whether an earlier request had opened it.
+    pub joined: bool,
+}
+
+/// Why a request was not met.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// One sentence.
+    pub error: String,
+}

@@ -1,0 +1,146 @@
+//! The command line: one module for each command.
+//!
+//! Results go to standard output, notes to standard error. Exit codes: 0 done, 1 failed, 2 usage, 3 readable but damaged or
+//! problems found, 4 not permitted, 69 agent not reachable.
+
+pub mod doctor;
+pub mod export;
+pub mod list;
+mod reading;
+pub mod run;
+pub mod show;
+pub mod status;
+pub mod text;
+pub mod trigger;
+pub mod verify;
+
+use std::io;
+use std::process::ExitCode;
+
+use anyhow::{Error, Result};
+use clap::{Parser, Subcommand};
+
+use crate::api::ClientError;
+use crate::config::{Contradiction, Paths};
+use crate::kernel::{Lacking, LoadError};
+
+/// It did not work.
+pub const FAILED: u8 = 1;
+/// The command line makes no sense.
+pub const USAGE: u8 = 2;
+/// What was read is damaged, or a check found a problem.
+pub const PROBLEMS: u8 = 3;
+/// The user may not do this.
+pub const NOT_PERMITTED: u8 = 4;
+/// No agent answers.
+pub const UNREACHABLE: u8 = 69;
+
+/// A black box for Linux hosts: records what fails and what led up to it, and keeps the window as a file.
+#[derive(Parser)]
+#[command(name = "recorder", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    paths: Paths,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Record, in the foreground
+    Run(run::Args),
+    /// Say what the running recorder does, holds and has lost
+    Status(status::Args),
+    /// Make a dump of now
+    Trigger(trigger::Args),
+    /// List the dumps
+    List(list::Args),
+    /// Show what happened
+    Show(show::Args),
+    /// Write a dump in another format
+    Export(export::Args),
+    /// Check that dumps are whole and unchanged
+    Verify(verify::Args),
+    /// Check whether this host can record
+    Doctor(doctor::Args),
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let Cli { paths, command } = Cli::parse();
+    let done = match &command {
+        Command::Run(args) => run::run(args, &paths),
+        Command::Status(args) => status::run(args, &paths),
+        Command::Trigger(args) => trigger::run(args, &paths),
+        Command::List(args) => list::run(args, &paths),
+        Command::Show(args) => show::run(args, &paths),
+        Command::Export(args) => export::run(args, &paths),
+        Command::Verify(args) => verify::run(args, &paths),
+        Command::Doctor(args) => doctor::run(args, &paths),
+    };
+    finish(done)
+}
+
+/// Says what went wrong, and with which code the program ends.
+fn finish(done: Result<ExitCode>) -> ExitCode {
+    match done {
+        Ok(code) => code,
+        // Who reads has enough.
+        Err(error) if has_io_kind(&error, io::ErrorKind::BrokenPipe) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("recorder: {error:#}");
+            ExitCode::from(code(&error))
+        }
+    }
+}
+
+fn code(error: &Error) -> u8 {
+    if error.is::<Contradiction>() {
+        return USAGE;
+    }
+    let is_privileges = |cause: &(dyn std::error::Error + 'static)| {
+        matches!(
+            cause.downcast_ref(),
+            Some(LoadError::Lacking(Lacking::Privileges))
+        ) || matches!(cause.downcast_ref(), Some(ClientError::NotPermitted(_)))
+    };
+    if error.chain().any(is_privileges) || has_io_kind(error, io::ErrorKind::PermissionDenied) {
+        return NOT_PERMITTED;
+    }
+    match error.downcast_ref() {
+        Some(ClientError::Unreachable(..)) => UNREACHABLE,
+        Some(_) | None => FAILED,
+    }
+}
+
+fn has_io_kind(error: &Error, kind: io::ErrorKind) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| cause.kind() == kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn errors_end_with_the_code_that_scripts_rely_on() {
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        let gone = io::Error::from(io::ErrorKind::NotFound);
+        let unreachable = ClientError::Unreachable("control.sock".into(), gone);
+        let lacking = |lacking: Lacking| Error::from(LoadError::from(lacking));
+        assert_eq!(code(&lacking(Lacking::Privileges)), NOT_PERMITTED);
+        assert_eq!(code(&Error::from(denied).context("open")), NOT_PERMITTED);
+        assert_eq!(code(&unreachable.into()), UNREACHABLE);
+        assert_eq!(code(&lacking(Lacking::TypeInformation)), FAILED);
+        assert_eq!(code(&anyhow::anyhow!("other")), FAILED);
+    }
+}

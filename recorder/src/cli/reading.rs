@@ -1,0 +1,131 @@
+//! What the commands that read dumps have in common: the DUMP argument, the exit codes, the words about damage.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use super::text::plural;
+use crate::config::Paths;
+use crate::export::Envelope;
+use crate::read::{Damages, Dump, ReadError};
+use crate::store;
+
+use super::show::Facts;
+
+/// Exit code for a dump that is readable but damaged.
+pub const DAMAGED: u8 = 3;
+
+/// Exit code for what the user may not read.
+pub const NOT_PERMITTED: u8 = 4;
+
+/// Which dump.
+#[derive(Args, Clone, Debug)]
+pub struct DumpArg {
+    /// Path of a dump, the first characters of its id, or "latest"
+    #[arg(value_name = "DUMP", default_value = "latest")]
+    pub dump: String,
+}
+
+impl DumpArg {
+    /// Opens the dump.
+    ///
+    /// # Errors
+    ///
+    /// No such dump, several of that id, or a file that cannot be read.
+    pub fn open(&self, paths: &Paths) -> Result<Dump> {
+        Ok(Dump::open(&find(&self.dump, paths)?)?)
+    }
+}
+
+/// Returns the path of a dump named by the user.
+///
+/// # Errors
+///
+/// No such dump, or several.
+pub fn find(dump: &str, paths: &Paths) -> Result<PathBuf> {
+    let path = PathBuf::from(dump);
+    if dump.contains('/') || path.exists() {
+        return Ok(path);
+    }
+    Ok(store::find(&paths.dumps(), dump)?)
+}
+
+/// Turns the errors that have an exit code of their own into it: a closed pipe is success, a refusal is 4.
+///
+/// # Errors
+///
+/// Every other error, untouched.
+pub fn finish(result: Result<ExitCode>) -> Result<ExitCode> {
+    let error = match result {
+        Ok(code) => return Ok(code),
+        Err(error) => error,
+    };
+    match io_kind(&error) {
+        Some(io::ErrorKind::BrokenPipe) => Ok(ExitCode::SUCCESS),
+        Some(io::ErrorKind::PermissionDenied) => {
+            eprintln!("recorder: {error:#}; dumps belong to root: run this with sudo");
+            Ok(ExitCode::from(NOT_PERMITTED))
+        }
+        _ => Err(error),
+    }
+}
+
+fn io_kind(error: &anyhow::Error) -> Option<io::ErrorKind> {
+    error.chain().find_map(|cause| {
+        cause
+            .downcast_ref::<io::Error>()
+            .map(io::Error::kind)
+            .or_else(|| match cause.downcast_ref::<ReadError>() {
+                Some(ReadError::Io { source, .. }) => Some(source.kind()),
+                _ => None,
+            })
+            .or_else(|| match cause.downcast_ref::<store::FindError>() {
+                Some(store::FindError::Io { source, .. }) => Some(source.kind()),
+                _ => None,
+            })
+    })
+}
+
+/// Says on standard error what could not be read; returns the exit code for it.
+pub fn note(dump: &Dump, damages: &Damages, unknown: u64) -> ExitCode {
+    let path = dump.path().display();
+    if unknown > 0 {
+        eprintln!(
+            "recorder: {path}: {} left out, of types that this version does not know",
+            plural(unknown, "event")
+        );
+    }
+    match damages.places.first() {
+        None => ExitCode::SUCCESS,
+        Some(first) => {
+            let more = match damages.len() {
+                1 => String::new(),
+                places => format!(", and {} in all", plural(places, "place")),
+            };
+            eprintln!("recorder: {path} is damaged {first}{more}; what is whole was read");
+            ExitCode::from(DAMAGED)
+        }
+    }
+}
+
+/// Returns what all JSON lines of a dump begin with; `id` holds the incident's id as text.
+pub fn envelope<'a>(facts: &'a Facts, id: &'a str) -> Envelope<'a> {
+    let host = facts.host.as_ref();
+    Envelope {
+        environment: host.and_then(|host| host.environment.as_deref()),
+        host: host.map(|host| host.hostname.as_str()),
+        incident: (!id.is_empty()).then_some(id),
+    }
+}
+
+/// Adds what a failed write was about.
+///
+/// # Errors
+///
+/// The error of the write.
+pub fn written(result: io::Result<()>, to: &str) -> Result<()> {
+    result.with_context(|| format!("write to {to}"))
+}

@@ -1,0 +1,140 @@
+//! What a dump says of itself beside its events, in words.
+
+use crate::cli::text::{duration, escape, plural};
+use crate::dump::{
+    CLOCKS, COVERAGE, Clocks, Coverage, HOST, Host, LOSS, LossLedger, Shortfall, Verdict,
+};
+use crate::incident::Incident;
+use crate::read::Dump;
+
+/// What is known beside the events. What is gone from a broken dump is absent.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// What the dump is about.
+    pub incident: Option<Incident>,
+    /// The host that recorded it.
+    pub host: Option<Host>,
+    /// When its trigger was, by the wall clock, in nanoseconds since 1970.
+    pub trigger_unix_ns: Option<u64>,
+    /// What of the window the dump has, a line for each lane that lacks something.
+    pub coverage: Vec<String>,
+    /// What is missing.
+    pub loss: Option<Loss>,
+}
+
+/// What a loss ledger says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// Whether the window is known to be complete.
+    pub is_none: bool,
+    /// In words.
+    pub words: String,
+}
+
+impl Facts {
+    /// Takes them out of a dump.
+    pub fn of(dump: &Dump) -> Self {
+        let incident = dump.incident();
+        let trigger_boot_ns = incident.as_ref().map(|incident| incident.trigger.boot_ns);
+        let clocks: Option<Clocks> = dump.metadata(CLOCKS);
+        let coverage: Option<Coverage> = dump.metadata(COVERAGE);
+        let ledger: Option<LossLedger> = dump.metadata(LOSS);
+        Self {
+            host: dump.metadata(HOST),
+            trigger_unix_ns: clocks
+                .zip(trigger_boot_ns)
+                .map(|(clocks, boot_ns)| clocks.freeze.unix_ns_at(boot_ns)),
+            coverage: coverage
+                .zip(trigger_boot_ns)
+                .map(|(coverage, trigger)| covered(&coverage, trigger))
+                .unwrap_or_default(),
+            loss: ledger.as_ref().map(missing),
+            incident,
+        }
+    }
+}
+
+fn covered(coverage: &Coverage, trigger_boot_ns: u64) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut complete = Vec::new();
+    for lane in &coverage.lanes {
+        if lane.complete {
+            complete.push(escape(&lane.lane));
+            continue;
+        }
+        let reasons: Vec<String> = lane
+            .shortfalls
+            .iter()
+            .map(|shortfall| lacks(shortfall, trigger_boot_ns))
+            .collect();
+        lines.push(format!("{}: {}", escape(&lane.lane), reasons.join("; ")));
+    }
+    if !complete.is_empty() {
+        lines.insert(0, format!("{}: the whole window", complete.join(", ")));
+    }
+    lines
+}
+
+fn lacks(shortfall: &Shortfall, trigger_boot_ns: u64) -> String {
+    let since = |boot_ns: u64| match trigger_boot_ns.checked_sub(boot_ns) {
+        Some(before) => format!("from {} before the trigger", duration(before)),
+        None => format!(
+            "from {} after the trigger",
+            duration(boot_ns - trigger_boot_ns)
+        ),
+    };
+    match shortfall {
+        Shortfall::NotRecording { until_boot_ns } => {
+            format!("{}, when recording began", since(*until_boot_ns))
+        }
+        Shortfall::Evicted { until_boot_ns } => format!(
+            "{}; older records had been overwritten (a larger budget of this lane keeps them)",
+            since(*until_boot_ns)
+        ),
+        Shortfall::WindowBudget { until_boot_ns } => format!(
+            "{}; the window may hold no more of the flight ring (a larger budget of this lane keeps them)",
+            since(*until_boot_ns)
+        ),
+        Shortfall::DumpSize {
+            records,
+            until_boot_ns,
+        } => format!(
+            "{}; {} left out, for the size of the dump is limited",
+            since(*until_boot_ns),
+            plural(*records, "older record")
+        ),
+        Shortfall::Lost { records } => format!("{} missing", plural(*records, "record")),
+    }
+}
+
+fn missing(ledger: &LossLedger) -> Loss {
+    let mut places = Vec::new();
+    let mut total = 0;
+    for lane in &ledger.lanes {
+        for cpu in lane.cpus.iter().filter(|cpu| cpu.missing > 0) {
+            total += cpu.missing;
+            places.push(format!(
+                "{} CPU {}: {}",
+                escape(&lane.lane),
+                cpu.cpu,
+                cpu.missing
+            ));
+        }
+    }
+    places.truncate(8);
+    let words = match (ledger.verdict, total) {
+        (Verdict::Complete, _) => "nothing".to_owned(),
+        (Verdict::Lossy, 0) => {
+            "part of the window, as above; nothing inside what is covered".to_owned()
+        }
+        (Verdict::Lossy, _) => format!("{} ({})", plural(total, "record"), places.join(", ")),
+        (Verdict::Unknown, _) => {
+            "not known: records were lost, perhaps inside the window, or could not be counted"
+                .to_owned()
+        }
+    };
+    Loss {
+        is_none: ledger.verdict == Verdict::Complete,
+        words,
+    }
+}

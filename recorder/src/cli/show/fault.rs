@@ -1,0 +1,154 @@
+//! A fatal signal in words.
+
+use crate::cli::text::{duration, escape};
+use crate::event::proto;
+
+use super::line::{named, signal};
+
+/// Bits of the page-fault error code of x86-64.
+const PAGE_FAULT_WRITE: u64 = 1 << 1;
+const PAGE_FAULT_FETCH: u64 = 1 << 4;
+/// Number of the page-fault trap of x86-64.
+const PAGE_FAULT: u64 = 14;
+
+/// Digits of a build id that tell files apart for people.
+const BUILD_ID_SHORT: usize = 12;
+
+/// Writes "SIGSEGV (SEGV_MAPERR)".
+pub fn signal_and_code(fatal: &proto::SignalFatal) -> String {
+    let mut text = match &fatal.signal {
+        Some(number) => signal(number),
+        None => "unknown signal".to_owned(),
+    };
+    if let Some(code) = &fatal.code {
+        match &code.name {
+            Some(name) => text.push_str(&format!(" ({})", escape(name))),
+            None => text.push_str(&format!(" (code {})", code.number())),
+        }
+    }
+    text
+}
+
+/// Says which access failed: "write to 0x10", "read of 0x10", "jump to 0x10".
+pub fn access(fatal: &proto::SignalFatal) -> Option<String> {
+    let address = fatal.fault_address?;
+    let how = match (fatal.trap_number, fatal.error_code) {
+        (Some(PAGE_FAULT), Some(code)) if code & PAGE_FAULT_FETCH != 0 => "jump to",
+        (Some(PAGE_FAULT), Some(code)) if code & PAGE_FAULT_WRITE != 0 => "write to",
+        (Some(PAGE_FAULT), Some(_)) => "read of",
+        _ => "address",
+    };
+    Some(format!("{how} {address:#x}"))
+}
+
+/// Says in a sentence what a code means, where its name does not.
+pub fn meaning(fatal: &proto::SignalFatal) -> Option<&'static str> {
+    let code = fatal.code.as_ref()?;
+    Some(match code.name.as_deref()? {
+        "SEGV_MAPERR" => "nothing is mapped at that address",
+        "SEGV_ACCERR" => "the mapping at that address does not allow it",
+        "SEGV_PKUERR" => "a protection key forbids it",
+        "SEGV_CPERR" => "the return address is not the one that was called from",
+        "SEGV_MTEAERR" | "SEGV_MTESERR" => "the memory tag does not match",
+        "BUS_ADRERR" => "the mapping has no memory behind that address (a file cut short?)",
+        "BUS_ADRALN" => "the address is not aligned",
+        "BUS_MCEERR_AR" | "BUS_MCEERR_AO" => "the memory itself is broken",
+        "FPE_INTDIV" => "an integer was divided by zero",
+        "FPE_INTOVF" => "an integer overflowed",
+        "FPE_FLTDIV" => "a floating-point number was divided by zero",
+        "ILL_ILLOPC" | "ILL_ILLOPN" => "the processor does not know the instruction",
+        "ILL_PRVOPC" => "the instruction is for the kernel only",
+        "SYS_SECCOMP" => "a seccomp filter forbids the system call",
+        "TRAP_BRKPT" => "a breakpoint without a debugger",
+        "SI_KERNEL" => "the processor reported no address (one that cannot exist?)",
+        "SI_USER" | "SI_QUEUE" => "a process sent it",
+        "SI_TKILL" if code_is_own(fatal) => {
+            "the process raised it itself: abort, or a failed assertion"
+        }
+        "SI_TKILL" => "a process sent it to this thread",
+        _ => return None,
+    })
+}
+
+/// Tells whether the process was its own sender, as with abort().
+fn code_is_own(fatal: &proto::SignalFatal) -> bool {
+    let pid = fatal.process.as_ref().and_then(|process| process.pid);
+    let sender = fatal.sender.as_ref().and_then(|sender| sender.pid);
+    sender.is_none_or(|sender| Some(sender) == pid)
+}
+
+/// Writes where a frame is: "symbol (module+0x1139)", "build id 5f1ab2c3d4e5+0x1139", or its address.
+pub fn place(frame: &proto::Frame) -> String {
+    let file = match (&frame.module, &frame.build_id) {
+        (Some(module), _) => Some(escape(module).into_owned()),
+        (None, Some(build_id)) => {
+            let short: String = build_id.chars().take(BUILD_ID_SHORT).collect();
+            Some(format!("build id {}", escape(&short)))
+        }
+        (None, None) => None,
+    };
+    let offset = file.map(|file| format!("{file}+{:#x}", frame.offset()));
+    match (&frame.symbol, offset) {
+        (Some(symbol), Some(offset)) => format!("{} ({offset})", escape(symbol)),
+        (Some(symbol), None) => escape(symbol).into_owned(),
+        (None, Some(offset)) => offset,
+        (None, None) => format!("{:#x}", frame.address()),
+    }
+}
+
+/// Writes who sent a signal: "sent by bash\[77\] (uid 0)".
+pub fn sender(sender: &proto::Sender) -> String {
+    let name = named(sender.comm.as_deref(), sender.pid);
+    match (sender.kernel(), sender.uid) {
+        (true, _) => format!("sent by the kernel, in {name}"),
+        (false, Some(uid)) => format!("sent by {name} (uid {uid})"),
+        (false, None) => format!("sent by {name}"),
+    }
+}
+
+/// Writes who sent a signal and how long before its effect.
+pub fn sender_and_when(fatal: &proto::SignalFatal, boot_ns: Option<u64>) -> Option<String> {
+    let from = fatal.sender.as_ref()?;
+    let before = boot_ns
+        .zip(from.boot_ns)
+        .map(|(died, sent)| format!(", {} before", duration(died.saturating_sub(sent))));
+    let pid = fatal.process.as_ref().and_then(|process| process.pid);
+    let who = match from.kernel() {
+        false if from.pid.is_some() && from.pid == pid => "sent by itself".to_owned(),
+        _ => sender(from),
+    };
+    Some(format!("{who}{}", before.unwrap_or_default()))
+}
+
+/// Returns the registers a reader wants first: those near the fault address, then those of calls, stack and result.
+pub fn registers(fatal: &proto::SignalFatal) -> Vec<String> {
+    const FIRST: [&str; 17] = [
+        "rip", "rsp", "rbp", "rax", "rdi", "rsi", "rdx", "rcx", "pc", "sp", "x29", "x30", "x0",
+        "x1", "x2", "x3", "pstate",
+    ];
+    const NEAR: u64 = 4096;
+
+    let near = |value: u64| {
+        fatal
+            .fault_address
+            .is_some_and(|address| address.abs_diff(value) < NEAR)
+    };
+    let place = |name: &str| FIRST.iter().position(|first| *first == name);
+    let mut chosen: Vec<_> = fatal
+        .registers
+        .iter()
+        .filter(|register| near(register.value()) || place(register.name()).is_some())
+        .collect();
+    chosen.sort_by_key(|register| (!near(register.value()), place(register.name())));
+    chosen
+        .iter()
+        .map(|register| format!("{} {:#x}", escape(register.name()), register.value()))
+        .collect()
+}
+
+/// Writes the bytes of the instruction in pairs of digits.
+pub fn code(fatal: &proto::SignalFatal) -> Option<String> {
+    let digits: Vec<char> = fatal.instruction_bytes.as_ref()?.chars().collect();
+    let pairs: Vec<String> = digits.chunks(2).map(|pair| pair.iter().collect()).collect();
+    Some(escape(&pairs.join(" ")).into_owned())
+}

@@ -1,0 +1,293 @@
+//! Which events are wanted: the options that `show` and `export` share.
+
+use anyhow::{Result, anyhow};
+use clap::Args;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::event::{Body, proto};
+use crate::read::Entry;
+
+/// Options that choose events; those of one kind are alternatives, those of different kinds all hold.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Choosing events")]
+pub struct FilterArgs {
+    /// Only events of this type, or of this family ("process" for "process.exec" and "process.exit")
+    #[arg(long = "type", value_name = "TYPE")]
+    types: Vec<String>,
+    /// Only events of this process: as their subject, as the sender of a signal, as the one that asked for memory
+    #[arg(long, value_name = "PID")]
+    pid: Vec<u32>,
+    /// Only events of processes with this name
+    #[arg(long, value_name = "NAME")]
+    comm: Vec<String>,
+    /// Only events of this systemd unit
+    #[arg(long, value_name = "UNIT")]
+    unit: Vec<String>,
+    /// Only events at most this far from the trigger ("5s", "200ms")
+    #[arg(long, value_name = "SPAN", value_parser = span, allow_hyphen_values = true, conflicts_with_all = ["since", "until"])]
+    around: Option<SignedDuration>,
+    /// Only events from here on: relative to the trigger ("-10s", "+1m"), or a time ("2026-11-23T09:00:00Z")
+    #[arg(long, value_name = "WHEN", value_parser = when, allow_hyphen_values = true)]
+    since: Option<When>,
+    /// Only events up to here: relative to the trigger, or a time
+    #[arg(long, value_name = "WHEN", value_parser = when, allow_hyphen_values = true)]
+    until: Option<When>,
+}
+
+/// A point in time as people say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum When {
+    FromTrigger(SignedDuration),
+    At(Timestamp),
+}
+
+fn span(text: &str) -> Result<SignedDuration, String> {
+    match text.parse::<SignedDuration>() {
+        Ok(span) if !span.is_negative() => Ok(span),
+        _ => Err("not a span of time: write for example 5s, 200ms or 1m30s".to_owned()),
+    }
+}
+
+fn when(text: &str) -> Result<When, String> {
+    text.parse()
+        .map(When::At)
+        .or_else(|_| text.parse().map(When::FromTrigger))
+        .map_err(|_| {
+            "not a time: write -10s or +1m for a time from the trigger, or 2026-11-23T09:00:00Z"
+                .to_owned()
+        })
+}
+
+impl FilterArgs {
+    /// Tells whether every event is wanted.
+    pub fn is_empty(&self) -> bool {
+        self.types.is_empty()
+            && self.pid.is_empty()
+            && self.comm.is_empty()
+            && self.unit.is_empty()
+            && self.around.is_none()
+            && self.since.is_none()
+            && self.until.is_none()
+    }
+
+    /// Makes the filter for a dump whose trigger was at `trigger_unix_ns`.
+    ///
+    /// # Errors
+    ///
+    /// If a time is relative to the trigger of a dump that does not say when it was.
+    pub fn filter(&self, trigger_unix_ns: Option<u64>) -> Result<Filter> {
+        let resolve = |when: When| match (when, trigger_unix_ns) {
+            (When::At(time), _) => Ok(time.as_nanosecond()),
+            (When::FromTrigger(span), Some(trigger)) => Ok(i128::from(trigger) + span.as_nanos()),
+            (When::FromTrigger(_), None) => Err(anyhow!(
+                "the dump does not say when its trigger was; give --since and --until as times, like 2026-11-23T09:00:00Z"
+            )),
+        };
+        let (since, until) = match self.around {
+            Some(span) => (
+                Some(When::FromTrigger(-span)),
+                Some(When::FromTrigger(span)),
+            ),
+            None => (self.since, self.until),
+        };
+        Ok(Filter {
+            args: self.clone(),
+            since_unix_ns: since.map(resolve).transpose()?,
+            until_unix_ns: until.map(resolve).transpose()?,
+        })
+    }
+}
+
+/// Decides about each event.
+#[derive(Clone, Debug)]
+pub struct Filter {
+    args: FilterArgs,
+    since_unix_ns: Option<i128>,
+    until_unix_ns: Option<i128>,
+}
+
+impl Filter {
+    /// Tells whether an event is wanted.
+    pub fn wants(&self, entry: &Entry) -> bool {
+        let time = i128::from(entry.unix_ns);
+        self.since_unix_ns.is_none_or(|since| since <= time)
+            && self.until_unix_ns.is_none_or(|until| time <= until)
+            && is_any(&self.args.types, |wanted| {
+                is_type(wanted, entry.body.topic())
+            })
+            && is_any(&self.args.pid, |pid| has_pid(*pid, &entry.body))
+            && is_any(&self.args.comm, |comm| has_comm(comm, &entry.body))
+            && is_any(&self.args.unit, |unit| has_unit(unit, &entry.body))
+    }
+}
+
+/// Tells whether one of the alternatives holds; without alternatives everything does.
+fn is_any<T>(alternatives: &[T], holds: impl FnMut(&T) -> bool) -> bool {
+    alternatives.is_empty() || alternatives.iter().any(holds)
+}
+
+fn is_type(wanted: &str, topic: &str) -> bool {
+    match topic.strip_prefix(wanted) {
+        Some(rest) => rest.is_empty() || rest.starts_with('.'),
+        None => false,
+    }
+}
+
+/// Returns the processes with a part in an event: pid and comm.
+fn parties(body: &Body) -> [Option<(Option<u32>, Option<&str>)>; 2] {
+    let subject = body
+        .process()
+        .map(|process| (process.pid, process.comm.as_deref()));
+    let other = match body {
+        Body::SignalFatal(fatal) => fatal
+            .sender
+            .as_ref()
+            .map(|sender| (sender.pid, sender.comm.as_deref())),
+        Body::OomKill(kill) => kill
+            .trigger
+            .as_ref()
+            .map(|process| (process.pid, process.comm.as_deref())),
+        Body::ProcessExec(_)
+        | Body::ProcessExit(_)
+        | Body::IoError(_)
+        | Body::WritebackError(_)
+        | Body::TaskHung(_)
+        | Body::Note(_)
+        | Body::Loss(_)
+        | Body::Unknown(_) => None,
+    };
+    [subject, other]
+}
+
+fn has_pid(wanted: u32, body: &Body) -> bool {
+    parties(body)
+        .into_iter()
+        .flatten()
+        .any(|(pid, _)| pid == Some(wanted))
+}
+
+fn has_comm(wanted: &str, body: &Body) -> bool {
+    parties(body)
+        .into_iter()
+        .flatten()
+        .any(|(_, comm)| comm == Some(wanted))
+}
+
+fn has_unit(wanted: &str, body: &Body) -> bool {
+    let unit = body
+        .process()
+        .and_then(|process: &proto::Process| process.unit.as_deref());
+    unit.is_some_and(|unit| unit == wanted || unit.strip_suffix(".service") == Some(wanted))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        filter: FilterArgs,
+    }
+
+    const TRIGGER: u64 = 1_795_424_400_000_000_000;
+
+    fn filter(args: &[&str]) -> Filter {
+        let command = Command::try_parse_from([&["show"], args].concat()).expect("valid options");
+        command.filter.filter(Some(TRIGGER)).expect("a trigger")
+    }
+
+    fn exit(pid: u32, comm: &str, after_trigger_ns: i64) -> Entry {
+        Entry {
+            order: 1,
+            cause: None,
+            unix_ns: TRIGGER.saturating_add_signed(after_trigger_ns),
+            sequence: 0,
+            body: Body::ProcessExit(proto::ProcessExit {
+                process: Some(proto::Process {
+                    pid: Some(pid),
+                    comm: Some(comm.to_owned()),
+                    unit: Some("nginx.service".to_owned()),
+                    ..proto::Process::default()
+                }),
+                ..proto::ProcessExit::default()
+            }),
+        }
+    }
+
+    #[test]
+    fn a_family_takes_in_its_types_and_no_namesake() {
+        assert!(filter(&["--type", "process"]).wants(&exit(7, "sh", 0)));
+        assert!(filter(&["--type", "process.exit"]).wants(&exit(7, "sh", 0)));
+        assert!(!filter(&["--type", "process.ex"]).wants(&exit(7, "sh", 0)));
+        assert!(!filter(&["--type", "process.exec"]).wants(&exit(7, "sh", 0)));
+        assert!(
+            filter(&["--type", "io", "--type", "process"]).wants(&exit(7, "sh", 0)),
+            "alternatives"
+        );
+    }
+
+    #[test]
+    fn different_options_all_hold() {
+        assert!(filter(&["--pid", "7", "--comm", "sh"]).wants(&exit(7, "sh", 0)));
+        assert!(!filter(&["--pid", "7", "--comm", "sh"]).wants(&exit(8, "sh", 0)));
+        assert!(!filter(&["--pid", "7", "--comm", "sh"]).wants(&exit(7, "bash", 0)));
+        assert!(filter(&["--unit", "nginx"]).wants(&exit(7, "sh", 0)));
+        assert!(!filter(&["--unit", "ngin"]).wants(&exit(7, "sh", 0)));
+    }
+
+    #[test]
+    fn a_sender_has_a_part_in_the_signal() {
+        let entry = Entry {
+            body: Body::SignalFatal(proto::SignalFatal {
+                sender: Some(proto::Sender {
+                    pid: Some(99),
+                    comm: Some("kill".to_owned()),
+                    ..proto::Sender::default()
+                }),
+                ..proto::SignalFatal::default()
+            }),
+            ..exit(7, "sh", 0)
+        };
+        assert!(filter(&["--pid", "99"]).wants(&entry));
+        assert!(filter(&["--comm", "kill"]).wants(&entry));
+        assert!(!filter(&["--pid", "7"]).wants(&entry));
+    }
+
+    #[test]
+    fn times_are_relative_to_the_trigger_or_absolute() {
+        let second = 1_000_000_000;
+        for (args, inside) in [
+            (vec!["--around", "5s"], [false, true, true, true, false]),
+            (vec!["--since", "-10s"], [true, true, true, true, true]),
+            (vec!["--since", "-5s"], [false, true, true, true, true]),
+            (vec!["--until", "0s"], [true, true, true, false, false]),
+            (
+                vec!["--since", "2026-11-23T09:00:00Z", "--until", "+5s"],
+                [false, false, true, true, false],
+            ),
+        ] {
+            let filter = filter(&args);
+            let wants = [-10, -5, 0, 5, 10].map(|at| filter.wants(&exit(7, "sh", at * second)));
+            assert_eq!(wants, inside, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_an_example() {
+        for args in [["--around", "x"], ["--around", "-5s"], ["--since", "soon"]] {
+            let error = Command::try_parse_from(["show", args[0], args[1]])
+                .err()
+                .expect("refused");
+            assert!(error.to_string().contains("write"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_relative_time_needs_a_trigger() {
+        let command = Command::try_parse_from(["show", "--around", "5s"]).expect("valid");
+        assert!(command.filter.filter(None).is_err());
+    }
+}

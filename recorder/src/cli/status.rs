@@ -1,0 +1,136 @@
+//! `recorder status`
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Result;
+
+use super::text::{Palette, Style, bytes, count, duration, escape};
+use crate::api::{Client, LaneStatus, Status};
+use crate::config::Paths;
+use crate::dump::ProbeState;
+
+/// Arguments of `recorder status`.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Write one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Says what the running recorder does, holds and has lost.
+pub fn run(args: &Args, paths: &Paths) -> Result<ExitCode> {
+    let status = Client::new(paths.control_socket()).status()?;
+    let mut out = io::stdout().lock();
+    if args.json {
+        serde_json::to_writer(&mut out, &status).map_err(io::Error::from)?;
+        writeln!(out)?;
+    } else {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now_ns = now.map_or(0, |now| u64::try_from(now.as_nanos()).unwrap_or(u64::MAX));
+        write(&mut out, &status, now_ns, Palette::of_stdout())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write(
+    out: &mut impl Write,
+    status: &Status,
+    now_unix_ns: u64,
+    palette: Palette,
+) -> io::Result<()> {
+    writeln!(
+        out,
+        "{} for {} (recorder {}, process {})",
+        palette.paint(Style::Green, &status.state),
+        duration(now_unix_ns.saturating_sub(status.started_unix_ns)),
+        status.version,
+        status.pid,
+    )?;
+    writeln!(
+        out,
+        "window   {} before an incident, {} after",
+        duration(status.before_ns),
+        duration(status.after_ns)
+    )?;
+    for probe in &status.probes {
+        let (state, style) = match probe.state {
+            ProbeState::Attached => ("attached", Style::Green),
+            ProbeState::Fallback => ("fallback", Style::Yellow),
+            ProbeState::Unavailable => ("unavailable", Style::Red),
+        };
+        let detail = probe.detail.as_deref().unwrap_or_default();
+        let line = format!(
+            "probe    {:<20} {} {} {}",
+            probe.event,
+            palette.paint(style, &format!("{state:<11}")),
+            probe.hook,
+            escape(detail)
+        );
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    for lane in &status.lanes {
+        lane_line(out, lane, palette)?;
+    }
+    for (program, times) in &status.skipped {
+        let text = format!(
+            "skipped  {program}: {} (the CPU was inside it already)",
+            count(*times)
+        );
+        writeln!(out, "{}", palette.paint(Style::Yellow, &text))?;
+    }
+    let incidents = &status.incidents;
+    writeln!(
+        out,
+        "incident {} open, {} ever; {} joined one, {} suppressed by the cooldown, {} beyond the limit",
+        count(incidents.open),
+        count(incidents.opened),
+        count(incidents.joined),
+        count(incidents.suppressed),
+        count(incidents.overflow),
+    )?;
+    let dumps = &status.dumps;
+    writeln!(
+        out,
+        "dumps    {} written to {}, {} failed",
+        count(dumps.written),
+        escape(&status.dumps_dir),
+        count(dumps.failed)
+    )?;
+    if let Some(last) = &dumps.last {
+        writeln!(out, "         last: {}", escape(last))?;
+    }
+    if let Some(error) = &dumps.last_error {
+        writeln!(
+            out,
+            "         {}",
+            palette.paint(Style::Red, &escape(error))
+        )?;
+    }
+    Ok(())
+}
+
+fn lane_line(out: &mut impl Write, lane: &LaneStatus, palette: Palette) -> io::Result<()> {
+    let lost: u64 = lane.cpus.iter().map(|cpu| cpu.lost).sum();
+    let losses = format!("{} lost, {} dropped", count(lost), count(lane.dropped));
+    let style = if lost + lane.dropped == 0 {
+        Style::Green
+    } else {
+        Style::Red
+    };
+    let span = match lane.span_ns {
+        Some(span) => format!("the last {}", duration(span)),
+        None => "empty".to_owned(),
+    };
+    writeln!(
+        out,
+        "lane     {:<9} {} of {}, {} records, {span}; {}, {} evicted",
+        lane.lane,
+        bytes(lane.used_bytes),
+        bytes(lane.capacity_bytes),
+        count(lane.records),
+        palette.paint(style, &losses),
+        count(lane.evicted),
+    )
+}

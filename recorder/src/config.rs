@@ -1,0 +1,281 @@
+//! Where the agent keeps its files, and how it is to record.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Args;
+use jiff::SignedDuration;
+use serde::{Serialize, Serializer};
+use thiserror::Error;
+
+/// The two directories that the agent and its readers share.
+#[derive(Args, Clone, Debug)]
+pub struct Paths {
+    /// Directory that keeps the dumps
+    #[arg(
+        long,
+        value_name = "DIR",
+        global = true,
+        env = "RECORDER_STATE_DIR",
+        default_value = "/var/lib/recorder"
+    )]
+    pub state_dir: PathBuf,
+    /// Directory of the control socket and the flight ring
+    #[arg(
+        long,
+        value_name = "DIR",
+        global = true,
+        env = "RECORDER_RUN_DIR",
+        default_value = "/run/recorder"
+    )]
+    pub run_dir: PathBuf,
+}
+
+impl Paths {
+    /// Returns the directory of the dumps.
+    pub fn dumps(&self) -> PathBuf {
+        self.state_dir.join("dumps")
+    }
+
+    /// Returns the socket that the agent answers on.
+    pub fn control_socket(&self) -> PathBuf {
+        self.run_dir.join("control.sock")
+    }
+
+    /// Returns the file of the flight ring.
+    pub fn ring(&self) -> PathBuf {
+        self.run_dir.join("ring")
+    }
+}
+
+/// How to record.
+#[derive(Args, Clone, Debug, Serialize)]
+pub struct RecordConfig {
+    /// How much before an incident a dump holds
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    #[serde(rename = "before_ns", serialize_with = "nanoseconds")]
+    pub before: Duration,
+    /// How much after an incident a dump holds
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    #[serde(rename = "after_ns", serialize_with = "nanoseconds")]
+    pub after: Duration,
+    /// How long the same failure makes no further dump; it is counted
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    #[serde(rename = "cooldown_ns", serialize_with = "nanoseconds")]
+    pub cooldown: Duration,
+    /// Name of a process whose abnormal exit is an incident too (may be given more than once)
+    #[arg(long, value_name = "NAME")]
+    pub watch: Vec<String>,
+    /// Memory for records of failures
+    #[arg(long, value_name = "SIZE", default_value = "8MiB")]
+    pub failure_bytes: Bytes,
+    /// Memory for records of processes that start and end
+    #[arg(long, value_name = "SIZE", default_value = "48MiB")]
+    pub lifecycle_bytes: Bytes,
+    /// Memory for samples of the host and the recorder's own notes
+    #[arg(long, value_name = "SIZE", default_value = "8MiB")]
+    pub sample_bytes: Bytes,
+    /// Largest dump; what is too much is cut at its oldest end, and said so
+    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
+    pub max_dump_bytes: Bytes,
+    /// Most that all dumps take; the oldest go first, the newest never
+    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
+    pub dumps_max_bytes: Bytes,
+    /// Most dumps that are kept
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub dumps_max_count: u64,
+    /// Free space that dumps leave on their file system
+    #[arg(long, value_name = "SIZE", default_value = "256MiB")]
+    pub dumps_keep_free: Bytes,
+    /// What this place is called, in every dump: "paris-1"
+    #[arg(long, value_name = "NAME", env = "RECORDER_ENVIRONMENT")]
+    pub environment: Option<String>,
+}
+
+/// Two settings that contradict each other, or one that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct Contradiction(String);
+
+impl RecordConfig {
+    /// Checks the settings against each other.
+    ///
+    /// # Errors
+    ///
+    /// The first that cannot be, with the flag to change.
+    pub fn validate(&self) -> Result<(), Contradiction> {
+        let fail = |text: String| Err(Contradiction(text));
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        for (flag, value) in [("--before", self.before), ("--after", self.after)] {
+            if value > DAY {
+                return fail(format!("{flag} {}: at most one day", Seconds(value)));
+            }
+        }
+        let lanes = [
+            ("--failure-bytes", self.failure_bytes),
+            ("--lifecycle-bytes", self.lifecycle_bytes),
+            ("--sample-bytes", self.sample_bytes),
+        ];
+        for (flag, value) in lanes {
+            if value < LANE_MIN || value > LANE_MAX {
+                return fail(format!(
+                    "{flag} {value}: must be between {LANE_MIN} and {LANE_MAX}"
+                ));
+            }
+        }
+        if self.max_dump_bytes < DUMP_MIN {
+            return fail(format!(
+                "--max-dump-bytes {}: must be at least {DUMP_MIN}",
+                self.max_dump_bytes
+            ));
+        }
+        // The newest dump stays while the next is written.
+        if self.dumps_max_bytes.0 / 2 < self.max_dump_bytes.0 {
+            return fail(format!(
+                "--dumps-max-bytes {} cannot hold two dumps of --max-dump-bytes {}: raise the first or lower the second",
+                self.dumps_max_bytes, self.max_dump_bytes
+            ));
+        }
+        if self.dumps_max_count == 0 {
+            return fail("--dumps-max-count 0: at least one dump is kept".into());
+        }
+        for name in &self.watch {
+            if name.is_empty() || name.len() > COMM_MAX {
+                return fail(format!(
+                    "--watch {name:?}: the kernel's process names have 1 to {COMM_MAX} bytes"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Longest name of a process that the kernel keeps.
+const COMM_MAX: usize = recorder_ebpf::abi::COMM_LEN - 1;
+/// Smallest lane: room for a few segments.
+const LANE_MIN: Bytes = Bytes(1 << 20);
+/// Largest lane.
+const LANE_MAX: Bytes = Bytes(4 << 30);
+/// Smallest dump: its own description and some failures.
+const DUMP_MIN: Bytes = Bytes(256 << 10);
+
+/// A number of bytes, as people write it: "8MiB", "512KiB", "4096".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct Bytes(pub u64);
+
+const UNITS: [(&str, u32); 4] = [("GiB", 30), ("MiB", 20), ("KiB", 10), ("B", 0)];
+
+impl FromStr for Bytes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (number, shift) = UNITS
+            .iter()
+            .find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, *shift)))
+            .unwrap_or((text, 0));
+        number
+            .trim()
+            .parse::<u64>()
+            .ok()
+            .and_then(|number| number.checked_mul(1 << shift))
+            .map(Self)
+            .ok_or_else(|| "write a number of bytes, or one with KiB, MiB or GiB: \"48MiB\"".into())
+    }
+}
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (unit, shift) in UNITS {
+            let one = 1_u64 << shift;
+            if self.0 >= one && self.0.is_multiple_of(one) {
+                return write!(f, "{} {unit}", self.0 >> shift);
+            }
+        }
+        write!(f, "{} B", self.0)
+    }
+}
+
+/// A duration, as people read it: "60 s", "0.5 s".
+pub struct Seconds(pub Duration);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} s", self.0.as_secs_f64())
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    text.parse::<SignedDuration>()
+        .ok()
+        .and_then(|duration| Duration::try_from(duration).ok())
+        .ok_or_else(|| "write a time with its unit: \"60s\", \"500ms\", \"5m\"".into())
+}
+
+fn nanoseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(saturating_ns(*duration))
+}
+
+/// Returns a duration in nanoseconds.
+pub fn saturating_ns(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        config: RecordConfig,
+    }
+
+    fn config(flags: &[&str]) -> Result<RecordConfig, clap::Error> {
+        let arguments = ["recorder"].iter().chain(flags);
+        Command::try_parse_from(arguments).map(|command| command.config)
+    }
+
+    #[test]
+    fn the_defaults_are_valid() {
+        let config = config(&[]).expect("no flag is needed");
+        assert_eq!(config.validate(), Ok(()));
+        assert_eq!(config.lifecycle_bytes, Bytes(48 << 20));
+        assert_eq!(config.before, Duration::from_secs(60));
+    }
+
+    #[test]
+    fn sizes_and_times_read_as_they_are_written() {
+        assert_eq!("8MiB".parse(), Ok(Bytes(8 << 20)));
+        assert_eq!("8 MiB".parse(), Ok(Bytes(8 << 20)));
+        assert_eq!("4096".parse(), Ok(Bytes(4096)));
+        assert_eq!(Bytes(48 << 20).to_string(), "48 MiB");
+        assert_eq!(Bytes(1500).to_string(), "1500 B");
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        for bad in ["", "8MB", "-1", "x", "99999999999GiB"] {
+            assert!(bad.parse::<Bytes>().is_err(), "{bad}");
+        }
+        for bad in ["", "60", "-5s", "soon"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn contradictions_name_the_flag_to_change() {
+        for (flags, named) in [
+            (&["--before", "48h"][..], "--before"),
+            (&["--lifecycle-bytes", "1KiB"], "--lifecycle-bytes"),
+            (&["--dumps-max-bytes", "1MiB"], "--dumps-max-bytes"),
+            (&["--dumps-max-count", "0"], "--dumps-max-count"),
+            (&["--watch", "a-name-that-is-too-long"], "--watch"),
+        ] {
+            let config = config(flags).unwrap_or_else(|error| panic!("{flags:?}: {error}"));
+            let error = config.validate().expect_err("contradicts");
+            assert!(error.to_string().starts_with(named), "{error}");
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! The two clocks: time since boot, which records carry, and the wall clock, which people read.
+
+use rustix::time::{ClockId, Timespec, clock_gettime};
+
+use crate::event::ClockPair;
+
+/// Returns the nanoseconds since boot, suspend included.
+pub fn now_boot_ns() -> u64 {
+    nanoseconds(clock_gettime(ClockId::Boottime))
+}
+
+/// Returns one moment on both clocks.
+pub fn now_pair() -> ClockPair {
+    // The wall clock between two looks at the other: an interruption moves their middle by half of itself at most.
+    let before = now_boot_ns();
+    let unix_ns = nanoseconds(clock_gettime(ClockId::Realtime));
+    let after = now_boot_ns();
+    ClockPair {
+        boot_ns: before + (after - before) / 2,
+        unix_ns,
+    }
+}
+
+fn nanoseconds(time: Timespec) -> u64 {
+    // Neither clock is before its epoch on a host that runs.
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let rest = u64::try_from(time.tv_nsec).unwrap_or(0);
+    seconds * 1_000_000_000 + rest
+}

@@ -1,0 +1,93 @@
+//! What other threads ask of the data plane.
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use rustix::event::{EventfdFlags, eventfd};
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::State;
+
+/// Most requests that wait: they come from people.
+const QUEUE: usize = 64;
+
+/// A request to the data plane.
+#[derive(Debug)]
+pub enum Command {
+    /// Make an incident of now.
+    Trigger {
+        /// Why, in the words of who asks.
+        reason: Option<String>,
+        /// Where the answer goes; `None` if as many incidents are open as may be.
+        reply: oneshot::Sender<Option<Triggered>>,
+    },
+    /// Say what the data plane holds and counts.
+    State(oneshot::Sender<State>),
+    /// Finish every incident and end.
+    Stop,
+}
+
+/// The incident that a request made or joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Triggered {
+    /// The incident's id.
+    pub incident: Uuid,
+    /// Whether it was open already.
+    pub joined: bool,
+}
+
+/// The way to the data plane, for any thread.
+#[derive(Clone, Debug)]
+pub struct Commands {
+    sender: Sender<Command>,
+    wake: Arc<OwnedFd>,
+}
+
+/// The data plane's end.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    receiver: Receiver<Command>,
+    wake: Arc<OwnedFd>,
+}
+
+/// Makes both ends.
+pub(super) fn channel() -> io::Result<(Commands, Inbox)> {
+    let (sender, receiver) = bounded(QUEUE);
+    let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+    let inbox = Inbox {
+        receiver,
+        wake: Arc::clone(&wake),
+    };
+    Ok((Commands { sender, wake }, inbox))
+}
+
+impl Commands {
+    /// Sends a command; false if the data plane has ended or does not keep up.
+    pub fn send(&self, command: Command) -> bool {
+        let sent = self.sender.try_send(command).is_ok();
+        // Fails only when its counter is full, which wakes as well.
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+        sent
+    }
+}
+
+impl Inbox {
+    /// The descriptor that is readable when there are commands.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+
+    /// Takes the next command.
+    pub(super) fn next(&self) -> Option<Command> {
+        self.receiver.try_recv().ok()
+    }
+
+    /// Forgets wake-ups that were seen.
+    pub(super) fn clear(&self) {
+        // Fails only when there were none.
+        let _ = rustix::io::read(&self.wake, &mut [0_u8; 8]);
+    }
+}

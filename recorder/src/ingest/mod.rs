@@ -1,0 +1,364 @@
+//! The data plane: one thread that owns the kernel rings, the flight ring and the incidents.
+//!
+//! It copies what the probes wrote into the flight ring, shows each record to the rules, freezes windows and hands them to
+//! the thread that writes dumps. It never waits for anyone: who wants something of it sends a [`Command`], and what it has
+//! to give goes through a bounded channel; what finds no room there stays frozen and is offered again.
+
+mod budget;
+mod clock;
+mod commands;
+mod note;
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aya::maps::{MapData, RingBuf};
+use crossbeam_channel::{Sender, TrySendError};
+use recorder_ebpf::abi::{CPUS_MAX, Header, Lane, NoteKind, decode};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use uuid::Uuid;
+
+pub use clock::{now_boot_ns, now_pair};
+pub use commands::{Command, Commands, Triggered};
+
+use crate::dump::CpuStats;
+use crate::event::ClockPair;
+use crate::incident::{Engine, EngineStats, Incident, Manual, Opened, Outcome, Subject};
+use crate::kernel::{Counters, Rings};
+use crate::ring::{FlightRing, RingStats, Share, Window};
+use budget::BudgetWatch;
+use commands::Inbox;
+use note::Notes;
+
+/// Longest time between two looks at the kernel rings. Failures wake the thread at once.
+const TICK: Duration = Duration::from_millis(100);
+/// Most records taken from the lifecycle ring before the failure ring has its turn again.
+const BATCH: usize = 4096;
+
+/// A window on its way to the writer of dumps.
+#[derive(Debug)]
+pub struct FrozenIncident {
+    /// What happened.
+    pub incident: Incident,
+    /// The records.
+    pub window: Window,
+    /// When it was frozen.
+    pub clock: ClockPair,
+    /// What the probes had counted just before the kernel rings were emptied for it: each record that they count is in the
+    /// flight ring or lost.
+    pub counters: Vec<CpuStats>,
+}
+
+/// What the data plane holds and counts, at one moment.
+#[derive(Debug)]
+pub struct State {
+    /// The flight ring.
+    pub ring: RingStats,
+    /// What the probes attempted and lost.
+    pub counters: Vec<CpuStats>,
+    /// Records taken from the kernel rings, by lane and CPU.
+    pub committed: [Vec<u64>; Lane::ALL.len()],
+    /// The incidents.
+    pub incidents: EngineStats,
+}
+
+/// Where the data plane says what people should know.
+pub type Report = Box<dyn Fn(&str) + Send>;
+
+/// The data plane, not yet running.
+pub struct DataPlane {
+    rings: Rings,
+    counters: Arc<Counters>,
+    flight: FlightRing,
+    engine: Engine,
+    inbox: Inbox,
+    writer: Sender<FrozenIncident>,
+    warn: Report,
+    notes: Notes,
+    budget: BudgetWatch,
+    committed: [Vec<u64>; Lane::ALL.len()],
+    /// What led up to the incidents that are open.
+    held: Vec<(Uuid, Window)>,
+    /// Windows that the writer has no room for yet.
+    waiting: VecDeque<FrozenIncident>,
+    stopping: bool,
+}
+
+impl DataPlane {
+    /// Makes the data plane, and the way to it.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no descriptor left.
+    pub fn new(
+        rings: Rings,
+        counters: Arc<Counters>,
+        flight: FlightRing,
+        engine: Engine,
+        before_ns: u64,
+        writer: Sender<FrozenIncident>,
+        warn: Report,
+    ) -> io::Result<(Self, Commands)> {
+        let (commands, inbox) = commands::channel()?;
+        let plane = Self {
+            rings,
+            counters,
+            flight,
+            engine,
+            inbox,
+            writer,
+            warn,
+            notes: Notes::default(),
+            budget: BudgetWatch::new(before_ns, now_boot_ns()),
+            // As large as it will ever be: nothing is allocated for a record.
+            committed: [vec![0; CPUS_MAX], vec![0; CPUS_MAX], Vec::new()],
+            held: Vec::new(),
+            waiting: VecDeque::new(),
+            stopping: false,
+        };
+        Ok((plane, commands))
+    }
+
+    /// Records until told to stop.
+    pub fn run(mut self, started: &str) {
+        self.note(NoteKind::Start, started);
+        let mut more = false;
+        while !(self.stopping && self.waiting.is_empty()) {
+            if !more {
+                self.wait();
+            }
+            more = self.drain();
+            self.obey();
+            self.close_due();
+            self.hand_over();
+            self.look_at_budgets();
+        }
+    }
+
+    /// Sleeps until a failure, a command, a filling ring, the end of a window or the next tick.
+    fn wait(&self) {
+        let mut timeout = TICK;
+        if let Some(deadline) = self.engine.next_deadline() {
+            let left = deadline.saturating_sub(now_boot_ns());
+            timeout = timeout.min(Duration::from_nanos(left));
+        }
+        let timeout = Timespec {
+            tv_sec: 0,
+            // At most one tick.
+            tv_nsec: i64::from(timeout.subsec_nanos()),
+        };
+        let failure = borrow(&self.rings.failure);
+        let lifecycle = borrow(&self.rings.lifecycle);
+        let mut fds = [
+            PollFd::from_borrowed_fd(failure, PollFlags::IN),
+            PollFd::from_borrowed_fd(lifecycle, PollFlags::IN),
+            PollFd::from_borrowed_fd(self.inbox.fd(), PollFlags::IN),
+        ];
+        // An interrupted wait is a short one.
+        let _ = poll(&mut fds, Some(&timeout));
+    }
+
+    /// Takes records from the kernel rings; true if there may be more.
+    fn drain(&mut self) -> bool {
+        let Self {
+            rings,
+            flight,
+            engine,
+            committed,
+            ..
+        } = self;
+        // One moment dates all that is taken now.
+        let clocks = now_pair();
+        // Allocates only if an incident opens.
+        let mut opened = Vec::new();
+        let mut take = |lane: Lane, record: &[u8]| {
+            let record = trimmed(record);
+            if let Some(header) = decode::<Header>(record)
+                && let Some(count) = committed[lane as usize].get_mut(usize::from(header.cpu))
+            {
+                *count += 1;
+            }
+            // A refusal is counted by the ring.
+            let _ = flight.push(lane, record);
+            if let Some(incident) = engine.on_record(record, clocks) {
+                let window = flight.freeze(incident.window_start_boot_ns, Share::Half);
+                opened.push((incident, window));
+            }
+        };
+        while let Some(record) = rings.failure.next() {
+            take(Lane::Failure, &record);
+        }
+        let mut taken = 0;
+        while taken < BATCH
+            && let Some(record) = rings.lifecycle.next()
+        {
+            take(Lane::Lifecycle, &record);
+            taken += 1;
+        }
+        for (incident, window) in opened {
+            self.hold(&incident, window);
+        }
+        taken == BATCH
+    }
+
+    /// Takes everything that is in the kernel rings now.
+    fn drain_all(&mut self) {
+        // Bounded: a host that makes records faster than they are taken is not waited for.
+        for _ in 0..256 {
+            if !self.drain() {
+                break;
+            }
+        }
+    }
+
+    /// Keeps what led up to an incident, and says that there is one.
+    fn hold(&mut self, opened: &Opened, window: Window) {
+        self.held.push((opened.id, window));
+        let text = format!("{}: {} ({})", opened.rule.name(), opened.summary, opened.id);
+        self.note(NoteKind::Incident, &text);
+    }
+
+    /// Does what other threads ask.
+    fn obey(&mut self) {
+        self.inbox.clear();
+        while let Some(command) = self.inbox.next() {
+            match command {
+                Command::Trigger { reason, reply } => {
+                    let triggered = self.trigger(reason);
+                    // Who asked may be gone.
+                    let _ = reply.send(triggered);
+                }
+                Command::State(reply) => {
+                    self.drain_all();
+                    let _ = reply.send(self.state());
+                }
+                Command::Stop => self.stop(),
+            }
+        }
+    }
+
+    fn trigger(&mut self, reason: Option<String>) -> Option<Triggered> {
+        let text = match &reason {
+            Some(reason) => format!("triggered by hand: {reason}"),
+            None => "triggered by hand".to_owned(),
+        };
+        let sequence = self.note(NoteKind::Trigger, &text);
+        let manual = Manual {
+            reason,
+            requester: Subject::default(),
+            sequence,
+        };
+        match self.engine.trigger_manual(manual, now_pair()) {
+            Outcome::Opened(opened) => {
+                let window = self.flight.freeze(opened.window_start_boot_ns, Share::Half);
+                self.hold(&opened, window);
+                Some(Triggered {
+                    incident: opened.id,
+                    joined: false,
+                })
+            }
+            Outcome::Joined(incident) => Some(Triggered {
+                incident,
+                joined: true,
+            }),
+            Outcome::Suppressed | Outcome::Overflow => None,
+        }
+    }
+
+    fn stop(&mut self) {
+        self.note(NoteKind::Stop, "recording ends");
+        for incident in self.engine.close_all(now_boot_ns()) {
+            self.freeze(incident);
+        }
+        self.stopping = true;
+    }
+
+    /// Freezes the windows that have ended.
+    fn close_due(&mut self) {
+        while let Some(incident) = self.engine.poll(now_boot_ns()) {
+            self.freeze(incident);
+        }
+    }
+
+    fn freeze(&mut self, incident: Incident) {
+        let counters = self.counters();
+        // What happened up to the end of the window may still be in a kernel ring.
+        self.drain_all();
+        let clock = now_pair();
+        let window = self
+            .flight
+            .freeze(incident.window_start_boot_ns, Share::SevenEighths);
+        self.held.retain(|(id, _)| *id != incident.id);
+        self.waiting.push_back(FrozenIncident {
+            incident,
+            window,
+            clock,
+            counters,
+        });
+    }
+
+    /// Offers windows to the writer.
+    fn hand_over(&mut self) {
+        while let Some(frozen) = self.waiting.pop_front() {
+            match self.writer.try_send(frozen) {
+                Ok(()) => {}
+                Err(TrySendError::Full(frozen)) => {
+                    self.waiting.push_front(frozen);
+                    break;
+                }
+                // The writer has ended, which it does only when this thread panics or the process ends.
+                Err(TrySendError::Disconnected(_)) => {}
+            }
+        }
+    }
+
+    fn look_at_budgets(&mut self) {
+        let flight = &self.flight;
+        if let Some(warning) = self.budget.check(now_boot_ns(), || flight.stats()) {
+            (self.warn)(&warning);
+            self.note(NoteKind::Degradation, &warning);
+        }
+    }
+
+    fn state(&self) -> State {
+        State {
+            ring: self.flight.stats(),
+            counters: self.counters(),
+            committed: self.committed.clone(),
+            incidents: self.engine.stats(),
+        }
+    }
+
+    /// Counters that the kernel does not give are absent; dumps then say that losses are unknown.
+    fn counters(&self) -> Vec<CpuStats> {
+        let mut counters = Vec::new();
+        for lane in Lane::ALL {
+            let cpus = self.counters.lane(lane).unwrap_or_default();
+            counters.extend(
+                (0..)
+                    .zip(cpus)
+                    .map(|(cpu, stats)| CpuStats { lane, cpu, stats }),
+            );
+        }
+        counters
+    }
+
+    /// Writes a note and returns its sequence number.
+    fn note(&mut self, kind: NoteKind, text: &str) -> u64 {
+        self.notes.write(&mut self.flight, kind, text)
+    }
+}
+
+/// Cuts a record to the length that its header says: a probe may have reserved more.
+fn trimmed(record: &[u8]) -> &[u8] {
+    let len = decode::<Header>(record).map_or(record.len(), |header| header.len as usize);
+    record.get(..len).unwrap_or(record)
+}
+
+fn borrow(ring: &RingBuf<MapData>) -> BorrowedFd<'_> {
+    // SAFETY: the descriptor belongs to the ring and stays open while the ring is borrowed.
+    unsafe { BorrowedFd::borrow_raw(ring.as_raw_fd()) }
+}
