@@ -1,1 +1,22 @@
-//! End-to-end harness.
+//! What the end-to-end tests are made of.
+//!
+//! A test starts an [`Agent`] with directories of its own, lets a [`Workload`] fail in one known way, and compares what
+//! the [`Dump`] says of it with what the workload said it knew: its pid, the address it would touch, the code it would
+//! exit with. Processes are told apart by pid, because anything may fail on the host meanwhile.
+//!
+//! Everything fails by panicking: a panic names the place, and an agent that is dropped by one prints what it had to say.
+
+mod agent;
+mod command;
+mod dump;
+mod event;
+mod gate;
+pub mod host;
+mod workload;
+
+pub use agent::{Agent, Options};
+pub use command::{Output, output, python_script, recorder};
+pub use dump::{Dump, Message};
+pub use event::{Event, Json};
+pub use gate::{Need, ready};
+pub use workload::{Ended, Program, Workload};

@@ -1,0 +1,79 @@
+//! What a test needs of the host, and what happens where the host has it not.
+
+use std::io::Write;
+use std::path::Path;
+
+use crate::command::{python, recorder_path, system_path};
+use crate::host;
+
+/// Something that not every host has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Root, for loading BPF programs and for most failures.
+    Root,
+    /// The kernel's own type information.
+    Btf,
+    /// A built agent.
+    Agent,
+    /// Loop devices.
+    Loop,
+    /// The ext4 file system and its mkfs.
+    Ext4,
+    /// A memory cgroup, of version 1 or 2.
+    MemoryCgroup,
+    /// Python with the public packages that read dumps.
+    Python,
+}
+
+impl Need {
+    /// What a recording agent needs.
+    pub const RECORDING: [Self; 3] = [Self::Root, Self::Btf, Self::Agent];
+
+    fn missing(self) -> Option<String> {
+        let why = match self {
+            Self::Root => (!rustix::process::geteuid().is_root()).then_some("this is not root"),
+            Self::Btf => missing_file("/sys/kernel/btf/vmlinux", "the kernel has no BTF"),
+            Self::Agent => {
+                let path = recorder_path();
+                return (!path.exists()).then(|| {
+                    format!(
+                        "{} is missing: `cargo xtask build` builds it, RECORDER_BIN names another",
+                        path.display()
+                    )
+                });
+            }
+            Self::Loop => missing_file("/dev/loop-control", "the kernel has no loop devices"),
+            Self::Ext4 => (!host::has_file_system("ext4") || system_path("mkfs.ext4").is_none())
+                .then_some("ext4 or mkfs.ext4 is missing"),
+            Self::MemoryCgroup => (!host::MemoryCgroup::is_available())
+                .then_some("no cgroup hierarchy has the memory controller"),
+            Self::Python => python()
+                .is_none()
+                .then_some("RECORDER_VENV names no Python with mcap and mcap-protobuf-support"),
+        };
+        why.map(str::to_owned)
+    }
+}
+
+fn missing_file(path: &str, why: &'static str) -> Option<&'static str> {
+    (!Path::new(path).exists()).then_some(why)
+}
+
+/// Returns whether the host has all of `needs`; if not, says on stderr what is skipped and why.
+///
+/// # Panics
+///
+/// If something is missing and `RECORDER_E2E` is `require`.
+#[track_caller]
+pub fn ready(needs: &[Need]) -> bool {
+    let Some(why) = needs.iter().find_map(|need| need.missing()) else {
+        return true;
+    };
+    let required = std::env::var_os("RECORDER_E2E").is_some_and(|mode| mode == "require");
+    assert!(!required, "RECORDER_E2E=require, but {why}");
+    let test = std::thread::current();
+    let test = test.name().unwrap_or("a test").to_owned();
+    // Not eprintln!: the test runner would keep it to itself.
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: {why}");
+    false
+}

@@ -1,0 +1,40 @@
+//! What tests make of the host: devices, file systems and cgroups that go away with the value that stands for them.
+//!
+//! Loop devices and file systems here have no name and no mount point: the kernel removes them with the last descriptor,
+//! even if the test is killed.
+
+mod cgroup;
+mod detached;
+mod failing;
+mod loop_device;
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+pub use cgroup::{MemoryCgroup, unified_cgroup_id};
+pub use detached::FileSystem;
+pub use failing::{FailingDisk, FailingExt4, failing_ext4, write_back};
+pub use loop_device::LoopDevice;
+
+/// Returns whether the kernel has this file system now.
+pub(crate) fn has_file_system(name: &str) -> bool {
+    let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    known
+        .lines()
+        .any(|line| line.split_whitespace().last() == Some(name))
+}
+
+/// Makes a directory that any user may enter.
+pub fn public_directory() -> TempDir {
+    let directory = TempDir::with_prefix("recorder-tests-").expect("there is room for tests");
+    allow_everyone(directory.path());
+    directory
+}
+
+/// Lets everybody read and execute a file or enter a directory of the test's.
+pub fn allow_everyone(path: &Path) {
+    let everyone = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(path, everyone).expect("it is the test's own");
+}
