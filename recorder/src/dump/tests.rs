@@ -14,6 +14,7 @@ use super::*;
 use crate::{
     event::{Body, ClockPair},
     incident::{Subject, Trigger},
+    read,
 };
 
 const BOOT_NS: u64 = 100_000_000_000;
@@ -511,7 +512,9 @@ fn eviction_inside_the_window_is_a_shortfall() {
 #[test]
 fn the_agents_own_note_is_not_repeated() {
     let mut case = small();
-    case.records.note(BOOT_NS + 50, "I/O error on loop3");
+    let id = case.incident.id;
+    let note = format!("I/O error on loop3 ({id})");
+    case.records.note(BOOT_NS + 50, &note);
     let notes = |dump: &Dump| {
         dump.topics()
             .iter()
@@ -519,7 +522,8 @@ fn the_agents_own_note_is_not_repeated() {
             .count()
     };
     assert_eq!(notes(&case.dump()), 1);
-    case.records.note(BOOT_NS + 60, "another incident");
+    case.records
+        .note(BOOT_NS + 60, "I/O error on loop3 (another incident)");
     assert_eq!(notes(&case.dump()), 2);
 }
 
@@ -634,6 +638,53 @@ fn a_sidecar_that_cannot_be_written_leaves_nothing() {
         .map(|entry| entry.expect("an entry").path())
         .collect();
     assert_eq!(names, [squatter]);
+}
+
+/// Opens a dump from memory; `None` if it is none.
+fn open(bytes: &[u8]) -> Option<read::Dump> {
+    let source = read::source::Source::Memory(bytes.to_vec());
+    read::Dump::read(Path::new("dump.mcap"), source).ok()
+}
+
+/// Returns how many events a dump gives, and whether it is undamaged.
+fn events_of(bytes: &[u8]) -> (usize, bool) {
+    let dump = open(bytes).expect("it begins as one");
+    let mut events = dump.events();
+    let count = events.by_ref().filter(Result::is_ok).count();
+    (count, events.damages().is_empty())
+}
+
+#[test]
+fn a_dump_cut_at_any_byte_gives_every_whole_chunk() {
+    let dump = small().dump();
+    let all = dump.messages.len();
+    let summary = ::mcap::Summary::read(&dump.bytes)
+        .expect("an intact file")
+        .expect("with a summary");
+    let [chunk] = summary.chunk_indexes.as_slice() else {
+        panic!("one chunk, not {}", summary.chunk_indexes.len());
+    };
+    let end = (chunk.chunk_start_offset + chunk.chunk_length) as usize;
+    assert_eq!(events_of(&dump.bytes), (all, true));
+    for len in 0..dump.bytes.len() {
+        let (events, is_whole) = events_of(&dump.bytes[..len]);
+        assert_eq!(events, if len < end { 0 } else { all }, "{len} bytes");
+        assert!(!is_whole, "{len} bytes");
+    }
+}
+
+#[test]
+fn a_flipped_bit_anywhere_is_found_even_without_the_sidecar() {
+    let dump = small().dump();
+    let mut bytes = dump.bytes.clone();
+    for bit in 0..bytes.len() * 8 {
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        let flipped = open(&bytes).expect("one of its ends is that of a dump");
+        let report = read::verify_alone(&flipped).expect("memory can be read");
+        assert_ne!(report.state, read::State::Complete, "bit {bit}");
+        assert!(report.events as usize <= dump.messages.len(), "bit {bit}");
+        bytes[bit / 8] ^= 1 << (bit % 8);
+    }
 }
 
 #[test]

@@ -272,6 +272,7 @@ impl<'a> Attempt<'a> {
     /// Returns the remark that marks the incident among the events, unless the agent's own is among them.
     fn note(&self) -> Option<Event> {
         let incident = self.input.incident;
+        let id = format!("({})", incident.id);
         let is_same = |record: &[u8]| {
             let note = abi::decode::<Note>(record);
             note.is_some_and(|note| {
@@ -281,7 +282,7 @@ impl<'a> Attempt<'a> {
                     && record
                         .get(size_of::<Note>()..)
                         .and_then(|text| text.get(..note.text_len as usize))
-                        == Some(incident.summary.as_bytes())
+                        .is_some_and(|text| text.ends_with(id.as_bytes()))
             })
         };
         if self.input.frozen.records(Lane::Sample).any(is_same) {

@@ -217,7 +217,8 @@ impl DataPlane {
     /// Keeps what led up to an incident, and says that there is one.
     fn hold(&mut self, opened: &Opened, window: Window) {
         self.held.push((opened.id, window));
-        let text = format!("{}: {} ({})", opened.rule.name(), opened.summary, opened.id);
+        // The id tells the writer of the dump that this is the remark about its incident.
+        let text = format!("{} ({})", opened.summary, opened.id);
         self.note(NoteKind::Incident, &text);
     }
 

@@ -26,7 +26,7 @@ pub mod wire;
 pub use damage::{Damage, Damages, Flaw};
 pub use dump::{Dump, ReadError};
 pub use events::{Entry, Events};
-pub use verify::{Report, Seal, State, verify};
+pub use verify::{Report, Seal, State, verify, verify_alone};
 
 #[cfg(test)]
 mod tests;

@@ -103,6 +103,15 @@ pub fn verify(path: &Path, progress: &mut dyn FnMut(u64)) -> Result<Report, Read
     })
 }
 
+/// Checks an open dump by itself, without its sidecar.
+///
+/// # Errors
+///
+/// What the file system reports.
+pub fn verify_alone(dump: &Dump) -> io::Result<Report> {
+    examine(dump, Err(Seal::Missing), &mut |_| {})
+}
+
 /// Reads the sidecar of a dump.
 fn sidecar(path: &Path) -> Result<Sidecar, Seal> {
     let path = path.with_extension("json");
