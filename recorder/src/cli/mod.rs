@@ -3,6 +3,7 @@
 //! Results go to standard output, notes to standard error. Exit codes: 0 done, 1 failed, 2 usage, 3 readable but damaged or
 //! problems found, 4 not permitted, 69 agent not reachable.
 
+pub mod config;
 pub mod doctor;
 pub mod export;
 pub mod list;
@@ -18,10 +19,10 @@ use std::io;
 use std::process::ExitCode;
 
 use anyhow::{Error, Result};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::api::ClientError;
-use crate::config::{Contradiction, Paths};
+use crate::config::{ConfigError, ConfigFile, Contradiction, Paths};
 use crate::kernel::{Lacking, LoadError};
 
 /// It did not work.
@@ -41,6 +42,8 @@ pub const UNREACHABLE: u8 = 69;
 struct Cli {
     #[command(flatten)]
     paths: Paths,
+    #[command(flatten)]
+    file: ConfigFile,
     #[command(subcommand)]
     command: Command,
 }
@@ -63,13 +66,23 @@ enum Command {
     Verify(verify::Args),
     /// Check whether this host can record
     Doctor(doctor::Args),
+    /// Show or check the configuration
+    Config(config::Args),
 }
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let Cli { paths, command } = Cli::parse();
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let Cli {
+        paths,
+        file,
+        command,
+    } = cli;
+    // Which flags were given: they go before the configuration file.
+    let given = matches.subcommand().map_or(&matches, |(_, given)| given);
     let done = match &command {
-        Command::Run(args) => run::run(args, &paths),
+        Command::Run(args) => run::run(args, &paths, &file, given),
         Command::Status(args) => status::run(args, &paths),
         Command::Trigger(args) => trigger::run(args, &paths),
         Command::List(args) => list::run(args, &paths),
@@ -77,6 +90,7 @@ pub fn main() -> ExitCode {
         Command::Export(args) => export::run(args, &paths),
         Command::Verify(args) => verify::run(args, &paths),
         Command::Doctor(args) => doctor::run(args, &paths),
+        Command::Config(args) => config::run(args, &file),
     };
     finish(done)
 }
@@ -96,6 +110,9 @@ fn finish(done: Result<ExitCode>) -> ExitCode {
 
 fn code(error: &Error) -> u8 {
     if error.is::<Contradiction>() {
+        return USAGE;
+    }
+    if error.is::<ConfigError>() && !has_io_kind(error, io::ErrorKind::PermissionDenied) {
         return USAGE;
     }
     let is_privileges = |cause: &(dyn std::error::Error + 'static)| {
@@ -122,8 +139,6 @@ fn has_io_kind(error: &Error, kind: io::ErrorKind) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

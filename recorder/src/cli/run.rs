@@ -3,9 +3,10 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
+use clap::ArgMatches;
 
 use crate::agent;
-use crate::config::{Paths, RecordConfig};
+use crate::config::{ConfigFile, Paths, RecordConfig};
 
 /// Arguments of `recorder run`.
 #[derive(clap::Args, Debug)]
@@ -14,8 +15,9 @@ pub struct Args {
     config: RecordConfig,
 }
 
-/// Records until a signal ends it.
-pub fn run(args: &Args, paths: &Paths) -> Result<ExitCode> {
-    agent::run(paths, &args.config)?;
+/// Records until a signal ends it. `given` says which flags there were.
+pub fn run(args: &Args, paths: &Paths, file: &ConfigFile, given: &ArgMatches) -> Result<ExitCode> {
+    let loaded = file.load(&args.config, given)?;
+    agent::run(paths, &loaded.config)?;
     Ok(ExitCode::SUCCESS)
 }

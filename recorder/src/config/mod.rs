@@ -1,4 +1,11 @@
 //! Where the agent keeps its files, and how it is to record.
+//!
+//! [`RecordConfig`] is the one configuration: complete and validated. The command line makes it, and [`file`] puts below the
+//! flags what the configuration files say.
+
+mod file;
+mod settings;
+mod suggest;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,6 +16,10 @@ use clap::Args;
 use jiff::SignedDuration;
 use serde::{Serialize, Serializer};
 use thiserror::Error;
+
+pub use file::{ConfigError, ConfigFile, Loaded, Origin};
+pub use settings::{SETTINGS, Setting};
+pub use suggest::nearest;
 
 /// The two directories that the agent and its readers share.
 #[derive(Args, Clone, Debug)]

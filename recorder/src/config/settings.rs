@@ -1,0 +1,229 @@
+//! Every setting: where it stands in a file, and which flag goes before it.
+//!
+//! A setting is one line of [`SETTINGS`]; its key is the flag's name, in the table that it belongs to. What a value may be
+//! is the flag's own parser.
+
+use std::time::Duration;
+
+use toml::Value;
+use toml::de::DeValue;
+
+use super::{Bytes, RecordConfig, duration};
+
+/// A setting.
+pub struct Setting {
+    /// Its key in a file, with its table: "window.before".
+    pub key: &'static str,
+    /// Its flag, without dashes, as the command line's parser knows it: "before".
+    pub flag: &'static str,
+    get: fn(&RecordConfig) -> Option<Value>,
+    set: fn(&mut RecordConfig, &DeValue<'_>) -> Result<(), String>,
+    copy: fn(&mut RecordConfig, &RecordConfig),
+}
+
+impl Setting {
+    /// Returns the value as it would stand in a file; `None` if there is none.
+    pub fn get(&self, config: &RecordConfig) -> Option<Value> {
+        (self.get)(config)
+    }
+
+    /// Takes the value that stands in a file.
+    ///
+    /// # Errors
+    ///
+    /// What to write instead.
+    pub fn set(&self, config: &mut RecordConfig, value: &DeValue<'_>) -> Result<(), String> {
+        (self.set)(config, value)
+    }
+
+    /// Takes the value that another configuration has.
+    pub fn copy(&self, to: &mut RecordConfig, from: &RecordConfig) {
+        (self.copy)(to, from);
+    }
+
+    /// Returns the flag as people write it: "--max-dump-bytes".
+    pub fn flag(&self) -> String {
+        format!("--{}", self.flag.replace('_', "-"))
+    }
+}
+
+macro_rules! settings {
+    ($($key:literal $field:ident),* $(,)?) => {
+        [$(Setting {
+            key: $key,
+            flag: stringify!($field),
+            get: |config| config.$field.to_toml(),
+            set: |config, value| {
+                config.$field = FromToml::from_toml(value)?;
+                Ok(())
+            },
+            copy: |to, from| to.$field.clone_from(&from.$field),
+        }),*]
+    };
+}
+
+/// Every setting, by table, in the order in which `recorder config show` prints them.
+pub static SETTINGS: &[Setting] = &settings! {
+    "host.environment" environment,
+    "window.before" before,
+    "window.after" after,
+    "incident.cooldown" cooldown,
+    "incident.watch" watch,
+    "memory.failure_bytes" failure_bytes,
+    "memory.lifecycle_bytes" lifecycle_bytes,
+    "memory.sample_bytes" sample_bytes,
+    "dumps.max_dump_bytes" max_dump_bytes,
+    "dumps.max_bytes" dumps_max_bytes,
+    "dumps.max_count" dumps_max_count,
+    "dumps.keep_free" dumps_keep_free,
+};
+
+/// A value that a file can hold.
+trait FromToml: Sized {
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String>;
+    fn to_toml(&self) -> Option<Value>;
+}
+
+fn wrong(value: &DeValue<'_>, wanted: &str) -> String {
+    format!("{wanted}, not {}", kind(value))
+}
+
+/// Returns what kind of value it is, in words.
+fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "a bare number",
+        DeValue::Float(_) => "a fraction",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+impl FromToml for Duration {
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        match value.as_str() {
+            Some(text) => duration(text),
+            None => Err(wrong(value, "write a time with its unit: \"60s\"")),
+        }
+    }
+
+    fn to_toml(&self) -> Option<Value> {
+        let ns = self.as_nanos();
+        let units = [(1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us")];
+        let (one, unit) = units
+            .into_iter()
+            .find(|(one, _)| ns.is_multiple_of(*one))
+            .unwrap_or((1, "ns"));
+        Some(format!("{}{unit}", ns / one).into())
+    }
+}
+
+impl FromToml for Bytes {
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        let text = value.as_str().map(str::to_owned);
+        match text.or_else(|| Some(value.as_integer()?.to_string())) {
+            Some(text) => text.parse(),
+            None => Err(wrong(value, "write a size: \"48MiB\"")),
+        }
+    }
+
+    fn to_toml(&self) -> Option<Value> {
+        Some(self.to_string().replace(' ', "").into())
+    }
+}
+
+impl FromToml for u64 {
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        let number = value.as_integer().map(ToString::to_string);
+        number
+            .and_then(|number| number.parse().ok())
+            .ok_or_else(|| "write a number that is not negative".to_owned())
+    }
+
+    fn to_toml(&self) -> Option<Value> {
+        // What does not fit was given by a flag: nobody means it as a number.
+        Some(i64::try_from(*self).unwrap_or(i64::MAX).into())
+    }
+}
+
+impl FromToml for bool {
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        value
+            .as_bool()
+            .ok_or_else(|| wrong(value, "write true or false"))
+    }
+
+    fn to_toml(&self) -> Option<Value> {
+        Some((*self).into())
+    }
+}
+
+impl FromToml for String {
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        let text = value.as_str().map(str::to_owned);
+        text.ok_or_else(|| wrong(value, "write a text in quotes"))
+    }
+
+    fn to_toml(&self) -> Option<Value> {
+        Some(self.as_str().into())
+    }
+}
+
+impl<T: FromToml> FromToml for Option<T> {
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        T::from_toml(value).map(Some)
+    }
+
+    fn to_toml(&self) -> Option<Value> {
+        self.as_ref().and_then(FromToml::to_toml)
+    }
+}
+
+impl<T: FromToml> FromToml for Vec<T> {
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        let list = value
+            .as_array()
+            .ok_or_else(|| wrong(value, "write a list: [\"one\", \"two\"]"))?;
+        list.iter().map(|one| T::from_toml(one.get_ref())).collect()
+    }
+
+    fn to_toml(&self) -> Option<Value> {
+        let list: Option<Vec<Value>> = self.iter().map(FromToml::to_toml).collect();
+        list.map(Value::Array)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Args as _;
+
+    use super::*;
+
+    #[test]
+    fn every_flag_is_a_setting_and_every_setting_a_flag() {
+        let command = RecordConfig::augment_args(clap::Command::new("recorder"));
+        let flags: Vec<&str> = command
+            .get_arguments()
+            .map(|argument| argument.get_id().as_str())
+            .collect();
+        for flag in &flags {
+            let known = SETTINGS.iter().any(|setting| setting.flag == *flag);
+            assert!(known, "{flag} is missing from SETTINGS");
+        }
+        for setting in SETTINGS {
+            assert!(flags.contains(&setting.flag), "{} has no flag", setting.key);
+            assert!(setting.key.contains('.'), "{} has no table", setting.key);
+        }
+    }
+
+    #[test]
+    fn times_are_written_in_the_largest_unit_that_is_exact() {
+        for text in ["60s", "1500ms", "7us", "3ns"] {
+            let value = duration(text).expect("valid").to_toml();
+            assert_eq!(value, Some(text.into()));
+        }
+        assert_eq!(Bytes(48 << 20).to_toml(), Some("48MiB".into()));
+    }
+}
