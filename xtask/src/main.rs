@@ -1,5 +1,6 @@
-//! Sets up, builds, runs and tests recorder: `cargo xtask <command>`.
+//! Sets up, builds, runs, tests and measures recorder: `cargo xtask <command>`.
 
+mod bench;
 mod build;
 mod exec;
 mod linker;
@@ -30,6 +31,8 @@ enum Xtask {
     Run(run::Options),
     /// Build, then run all tests; the end-to-end tests need root
     Test(test::Options),
+    /// Measure what recording costs, beside what people would use instead; needs root
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Xtask::Build => build::run(),
         Xtask::Run(options) => run::run(&options),
         Xtask::Test(options) => test::run(&options),
+        Xtask::Bench(options) => bench::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,159 @@
+//! Kernel time for each event, by the kernel's own statistics of BPF programs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use super::agent::{Agent, Tools};
+use super::storm::Watcher;
+use super::table::Table;
+use crate::exec::answer;
+
+/// The switch of the statistics.
+const SWITCH: &str = "/proc/sys/kernel/bpf_stats_enabled";
+const EXITS: u64 = 50_000;
+const EXECS: u64 = 2_000;
+const CRASHES: u64 = 200;
+
+/// Runs the same events past the agent's probes and past each peer.
+pub fn run(tools: &Tools, table: &mut Table) -> Result<()> {
+    let _statistics = Statistics::on()?;
+    let known = programs()?;
+    {
+        let _agent = Agent::start(tools, &["--cooldown", "1h"])?;
+        let ours = new_programs(&known)?;
+        measure(tools, "recorder", &ours, table)?;
+    }
+    for peer in ["exitsnoop", "execsnoop", "sigsnoop"] {
+        let _peer = Watcher::start(peer)?;
+        let theirs = new_programs(&known)?;
+        if theirs.is_empty() {
+            bail!("{peer} has loaded no program");
+        }
+        measure(tools, peer, &theirs, table)?;
+    }
+    Ok(())
+}
+
+/// Runs each workload once and says what the programs took for each event of it.
+fn measure(tools: &Tools, who: &str, programs: &BTreeSet<u64>, table: &mut Table) -> Result<()> {
+    for (what, count, workload) in [
+        ("exit", EXITS, Workload::Exits),
+        ("exec", EXECS, Workload::Execs),
+        ("crash", CRASHES, Workload::Crashes),
+    ] {
+        let before = times(programs)?;
+        workload.run(tools, count)?;
+        for (program, after) in times(programs)? {
+            let before = before.get(&program).cloned().unwrap_or_default();
+            let runs = after.runs - before.runs;
+            // What ran for something else now and then says nothing about this event.
+            if runs * 2 < count {
+                continue;
+            }
+            let each = (after.nanoseconds - before.nanoseconds) as f64 / runs as f64;
+            let name = after.name;
+            table.add("probes", format!("{who}: {name}, {what}"), "ns", vec![each]);
+        }
+    }
+    Ok(())
+}
+
+#[derive(Clone, Copy)]
+enum Workload {
+    Exits,
+    Execs,
+    Crashes,
+}
+
+impl Workload {
+    fn run(self, tools: &Tools, count: u64) -> Result<()> {
+        match self {
+            Self::Exits => tools.flood(count).map(drop),
+            Self::Execs => {
+                for _ in 0..count {
+                    quiet(&mut Command::new("/bin/true"))?;
+                }
+                Ok(())
+            }
+            Self::Crashes => {
+                for _ in 0..count {
+                    quiet(&mut tools.workload(&["segv-write", "0x1234"]))?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn quiet(command: &mut Command) -> Result<()> {
+    let command = command.stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().map(drop).context("run a workload")
+}
+
+/// What a program has used so far.
+#[derive(Clone, Default)]
+struct Time {
+    name: String,
+    nanoseconds: u64,
+    runs: u64,
+}
+
+/// Returns the ids of all programs.
+fn programs() -> Result<BTreeSet<u64>> {
+    Ok(list()?
+        .iter()
+        .filter_map(|program| program["id"].as_u64())
+        .collect())
+}
+
+fn new_programs(known: &BTreeSet<u64>) -> Result<BTreeSet<u64>> {
+    Ok(programs()?.difference(known).copied().collect())
+}
+
+fn times(ids: &BTreeSet<u64>) -> Result<BTreeMap<u64, Time>> {
+    let mut times = BTreeMap::new();
+    for program in list()? {
+        let Some(id) = program["id"].as_u64().filter(|id| ids.contains(id)) else {
+            continue;
+        };
+        let number = |name: &str| program[name].as_u64().unwrap_or(0);
+        times.insert(
+            id,
+            Time {
+                name: program["name"].as_str().unwrap_or("?").to_owned(),
+                nanoseconds: number("run_time_ns"),
+                runs: number("run_cnt"),
+            },
+        );
+    }
+    Ok(times)
+}
+
+fn list() -> Result<Vec<Value>> {
+    let text = answer(Command::new("bpftool").args(["--json", "prog", "show"]))
+        .context("bpftool cannot list the programs")?;
+    serde_json::from_str(&text).context("bpftool writes JSON")
+}
+
+/// Switched on while this lives.
+struct Statistics {
+    before: String,
+}
+
+impl Statistics {
+    fn on() -> Result<Self> {
+        let before = fs::read_to_string(SWITCH).with_context(|| format!("read {SWITCH}"))?;
+        fs::write(SWITCH, "1").with_context(|| format!("write {SWITCH}"))?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for Statistics {
+    fn drop(&mut self) {
+        let _ = fs::write(SWITCH, self.before.trim());
+    }
+}
