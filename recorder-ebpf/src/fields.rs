@@ -47,6 +47,9 @@ macro_rules! for_each_field {
                 TASK_MIN_FLT = task_struct.min_flt;
                 TASK_MAJ_FLT = task_struct.maj_flt;
                 TASK_THREAD_NODE = task_struct.thread_node;
+                TASK_THREAD_PID = task_struct.thread_pid;
+                PID_LEVEL = pid.level;
+                PID_NUMBERS = pid.numbers;
                 CRED_UID = cred.uid;
                 CRED_GID = cred.gid;
                 CRED_EUID = cred.euid;
@@ -76,6 +79,8 @@ macro_rules! for_each_field {
                 MM_ARG_START = mm_struct.arg_start;
                 MM_ARG_END = mm_struct.arg_end;
                 MM_TOTAL_VM = mm_struct.total_vm;
+                MM_EXE_FILE = mm_struct.exe_file;
+                FILE_INODE = file.f_inode;
                 MM_RSS_STAT = mm_struct.rss_stat;
                 MM_PGTABLES_BYTES = mm_struct.pgtables_bytes;
                 RQ_QUEUE = request.q;
@@ -111,6 +116,8 @@ macro_rules! for_each_field {
                 BLKCG_CGROUP = blkcg.css.cgroup;
                 MM_RSS_COUNTS = mm_struct.rss_stat.count;
                 TASK_STACK = task_struct.stack;
+                TASK_SESSION = task_struct.sessionid;
+                TASK_LOGIN_UID = task_struct.loginuid;
             }
         }
     };
@@ -125,11 +132,13 @@ macro_rules! for_each_field {
 /// - `REGISTER_IP`, `REGISTER_SP`: their offsets in the saved registers.
 /// - `MEMORY_SUBSYSTEM`: index of the memory controller among a task's cgroup subsystems.
 /// - `COUNTER_BYTES`: size of a `percpu_counter`.
+/// - `UPID_BYTES`: size of a `upid`: a pid's number in one namespace, and the namespace.
 #[macro_export]
 macro_rules! for_each_fact {
     ($callback:ident) => {
         $callback! {
             ARCH PAGE_KIB REGISTERS_BYTES REGISTERS_TOP REGISTER_IP REGISTER_SP MEMORY_SUBSYSTEM COUNTER_BYTES
+            UPID_BYTES
         }
     };
 }

@@ -9,9 +9,10 @@ use core::ffi::c_void;
 use recorder_ebpf::fields::ABSENT;
 
 use crate::globals::{
-    CGROUP_NODE, CRED_GID, CRED_UID, CSS_CGROUP, CSS_SET_CGROUP, CSS_SET_SUBSYS, MEMORY_SUBSYSTEM,
-    NODE_ID, TASK_CGROUPS, TASK_COMM, TASK_CRED, TASK_LEADER, TASK_PARENT, TASK_PID, TASK_START,
-    TASK_TGID,
+    CGROUP_NODE, COUNTER_BYTES, CRED_GID, CRED_UID, CSS_CGROUP, CSS_SET_CGROUP, CSS_SET_SUBSYS,
+    MEMORY_SUBSYSTEM, MM_RSS_COUNTS, MM_RSS_STAT, NODE_ID, PERCPU_COUNTER_COUNT, PID_LEVEL,
+    PID_NUMBERS, TASK_CGROUPS, TASK_COMM, TASK_CRED, TASK_LEADER, TASK_LOGIN_UID, TASK_PARENT,
+    TASK_PID, TASK_SESSION, TASK_START, TASK_TGID, TASK_THREAD_PID, UPID_BYTES,
 };
 
 /// A pointer to a kernel structure whose type the verifier knows.
@@ -113,6 +114,25 @@ impl Task {
         (load(cred, &CRED_UID), load(cred, &CRED_GID))
     }
 
+    /// Its pid inside its own pid namespace, 0 if unknown.
+    #[inline(always)]
+    pub fn ns_pid(self) -> u32 {
+        let pid: Object = load(self.0, &TASK_THREAD_PID);
+        let level: u32 = load(pid, &PID_LEVEL);
+        let numbers = address(pid, &PID_NUMBERS);
+        copy(numbers + u64::from(level) * u64::from(UPID_BYTES.load())).unwrap_or(0)
+    }
+
+    /// Its audit session and the user who logged in, each `u32::MAX` if there is none.
+    #[inline(always)]
+    pub fn login(self) -> (u32, u32) {
+        if has(&TASK_SESSION) && has(&TASK_LOGIN_UID) {
+            (load(self.0, &TASK_SESSION), load(self.0, &TASK_LOGIN_UID))
+        } else {
+            (u32::MAX, u32::MAX)
+        }
+    }
+
     /// The id of its cgroup in the unified hierarchy.
     #[inline(always)]
     pub fn cgroup_id(self) -> u64 {
@@ -136,4 +156,47 @@ impl Task {
 #[inline(always)]
 pub fn cgroup_id(cgroup: Object) -> u64 {
     load(load(cgroup, &CGROUP_NODE), &NODE_ID)
+}
+
+/// Slots of `rss_stat`.
+///
+/// <https://github.com/torvalds/linux/blob/v6.12/include/linux/mm_types_task.h#L27>
+/// Pages of files.
+pub const MM_FILEPAGES: u32 = 0;
+/// Anonymous pages.
+pub const MM_ANONPAGES: u32 = 1;
+/// Shared memory.
+pub const MM_SHMEMPAGES: u32 = 3;
+
+/// Pages of one kind, as the kernel's own report of the kill has them.
+#[inline(always)]
+pub fn rss_pages(mm: Object, kind: u32) -> u64 {
+    let at = if has(&MM_RSS_COUNTS) {
+        // Before 6.2 the counters were plain words.
+        address(mm, &MM_RSS_COUNTS) + u64::from(8 * kind)
+    } else {
+        let counter = COUNTER_BYTES.load().wrapping_mul(kind);
+        address(mm, &MM_RSS_STAT) + u64::from(counter) + u64::from(PERCPU_COUNTER_COUNT.load())
+    };
+    // A counter's central word can be below zero while CPUs hold the rest.
+    let pages = copy::<i64>(at).unwrap_or(0);
+    if pages > 0 { pages as u64 } else { 0 }
+}
+
+/// The scheduler's exact run time, split into user and system as the ticks fell: what `getrusage` reports.
+///
+/// <https://github.com/torvalds/linux/blob/v6.12/kernel/sched/cputime.c#L550>
+#[inline(always)]
+pub fn cpu_time(user_ns: u64, system_ns: u64, runtime_ns: u64) -> (u64, u64) {
+    let ticks = user_ns + system_ns;
+    if system_ns == 0 || ticks == 0 {
+        return (runtime_ns, 0);
+    }
+    if user_ns == 0 {
+        return (0, runtime_ns);
+    }
+    // In 65536ths, so that nothing overflows below years of run time.
+    let share = (system_ns << 16) / ticks;
+    let system = (runtime_ns >> 16) * share + (((runtime_ns & 0xffff) * share) >> 16);
+    (runtime_ns - system, system)
 }

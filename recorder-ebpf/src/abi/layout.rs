@@ -3,8 +3,8 @@
 use core::mem::offset_of;
 
 use super::{
-    Exec, Exit, Frame, Header, IoError, LaneStats, Note, OomKill, Sender, SignalFatal, TaskHung,
-    WritebackError,
+    Exec, Exit, Frame, Header, IoError, LaneStats, LiveProcess, Note, OomKill, Sender, SignalFatal,
+    TaskHung, WritebackError,
 };
 
 /// Name of the object's symbol that holds [`LAYOUT_HASH`].
@@ -67,5 +67,9 @@ const fn layout_hash() -> u64 {
         WritebackError { header, inode, device, errno, name }
         Note { header, kind, text_len }
         LaneStats { attempted, lost }
+        LiveProcess {
+            start_boot_ns, user_ns, system_ns, read_bytes, write_bytes, rss_pages, cgroup_id, memory_cgroup_id, exe_inode,
+            exe_device, tgid, parent_tgid, ns_tgid, uid, gid, session, login_uid, threads, flags, comm,
+        }
     }
 }

@@ -14,6 +14,7 @@ mod oom;
 mod process;
 mod signal;
 mod stats;
+mod task;
 
 pub use block::IoError;
 pub use filesystem::WritebackError;
@@ -31,3 +32,4 @@ pub use signal::{
     SIGNAL_RERAISED, Sender, SignalFatal,
 };
 pub use stats::{KIND_SLOTS, LaneStats};
+pub use task::{LIVE_FORKED, LIVE_KERNEL_THREAD, LIVE_THREADS_CUT, LiveProcess};

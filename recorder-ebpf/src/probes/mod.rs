@@ -5,3 +5,4 @@ mod filesystem;
 mod oom;
 mod process;
 mod signal;
+mod task;

@@ -5,18 +5,8 @@ use aya_ebpf::programs::BtfTracePointContext;
 use recorder_ebpf::abi::{EventKind, OomKill};
 
 use crate::emit::reserve;
-use crate::globals::{
-    COUNTER_BYTES, MM_PGTABLES_BYTES, MM_RSS_COUNTS, MM_RSS_STAT, MM_TOTAL_VM,
-    PERCPU_COUNTER_COUNT, SIGNAL_OOM_SCORE_ADJ, TASK_MM, TASK_SIGNAL,
-};
-use crate::kernel::{Object, Task, address, copy, has, load};
-
-/// Slots of `rss_stat`.
-///
-/// <https://github.com/torvalds/linux/blob/v6.12/include/linux/mm_types_task.h#L27>
-const MM_FILEPAGES: u32 = 0;
-const MM_ANONPAGES: u32 = 1;
-const MM_SHMEMPAGES: u32 = 3;
+use crate::globals::{MM_PGTABLES_BYTES, MM_TOTAL_VM, SIGNAL_OOM_SCORE_ADJ, TASK_MM, TASK_SIGNAL};
+use crate::kernel::{MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES, Object, Task, load, rss_pages};
 
 /// `mark_victim(struct task_struct *, uid_t)`
 #[btf_tracepoint(function = "mark_victim")]
@@ -49,19 +39,4 @@ pub fn oom_kill(ctx: BtfTracePointContext) -> i32 {
     unsafe { slot.record().write(record) };
     slot.submit();
     0
-}
-
-/// Pages of one kind, as the kernel's own report of the kill has them.
-#[inline(always)]
-fn rss_pages(mm: Object, kind: u32) -> u64 {
-    let at = if has(&MM_RSS_COUNTS) {
-        // Before 6.2 the counters were plain words.
-        address(mm, &MM_RSS_COUNTS) + u64::from(8 * kind)
-    } else {
-        let counter = COUNTER_BYTES.load().wrapping_mul(kind);
-        address(mm, &MM_RSS_STAT) + u64::from(counter) + u64::from(PERCPU_COUNTER_COUNT.load())
-    };
-    // A counter's central word can be below zero while CPUs hold the rest.
-    let pages = copy::<i64>(at).unwrap_or(0);
-    if pages > 0 { pages as u64 } else { 0 }
 }

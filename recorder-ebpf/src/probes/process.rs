@@ -18,7 +18,7 @@ use crate::globals::{
     TASK_READ_BYTES, TASK_RUNTIME, TASK_SIGNAL, TASK_STIME, TASK_THREAD_NODE, TASK_UTIME,
     TASK_WRITE_BYTES,
 };
-use crate::kernel::{Object, Task, address, copy, has, load, load_or_zero};
+use crate::kernel::{Object, Task, address, copy, cpu_time, has, load, load_or_zero};
 
 /// Arguments up to this length travel in the smaller of two sizes of record.
 const ARGV_BYTES_SMALL: usize = 256;
@@ -139,7 +139,7 @@ pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
     } else {
         of_leader
     };
-    let (user_ns, system_ns) = usage.cpu_time();
+    let (user_ns, system_ns) = cpu_time(usage.user_ns, usage.system_ns, usage.runtime_ns);
     let exit = Exit {
         header: slot.header(task, size_of::<Exit>() as u32, 0),
         user_ns,
@@ -218,24 +218,6 @@ impl Usage {
         self.major_faults += other.major_faults;
         self.voluntary_switches += other.voluntary_switches;
         self.involuntary_switches += other.involuntary_switches;
-    }
-
-    /// The scheduler's exact run time, split into user and system as the ticks fell: what `getrusage` reports.
-    ///
-    /// <https://github.com/torvalds/linux/blob/v6.12/kernel/sched/cputime.c#L550>
-    #[inline(always)]
-    fn cpu_time(&self) -> (u64, u64) {
-        let ticks = self.user_ns + self.system_ns;
-        if self.system_ns == 0 || ticks == 0 {
-            return (self.runtime_ns, 0);
-        }
-        if self.user_ns == 0 {
-            return (0, self.runtime_ns);
-        }
-        // In 65536ths, so that nothing overflows below years of run time.
-        let share = (self.system_ns << 16) / ticks;
-        let system = (self.runtime_ns >> 16) * share + (((self.runtime_ns & 0xffff) * share) >> 16);
-        (self.runtime_ns - system, system)
     }
 }
 

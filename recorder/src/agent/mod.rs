@@ -56,6 +56,7 @@ pub fn run(paths: &Paths, config: &RecordConfig) -> Result<()> {
         rings,
         counters,
         probes,
+        tasks: _,
         attachment,
     } = Kernel::load()?;
     give_back_memory();

@@ -68,6 +68,7 @@ impl Facts {
                     .unwrap_or(ABSENT),
             ),
             ("COUNTER_BYTES", btf.size("percpu_counter").unwrap_or(0)),
+            ("UPID_BYTES", btf.size("upid").unwrap_or(0)),
         ]);
         Self { globals, missing }
     }

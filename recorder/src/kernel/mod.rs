@@ -8,6 +8,7 @@ mod facts;
 mod object;
 mod probes;
 mod requirements;
+mod tasks;
 
 use std::os::fd::AsFd as _;
 
@@ -21,6 +22,7 @@ pub use counters::Counters;
 pub use facts::Facts;
 pub use object::{ObjectError, embedded};
 pub use requirements::{KERNEL_MIN, Lacking, kernel, privileges, type_information};
+pub use tasks::TaskIterator;
 
 use crate::dump::{Probe, ProbeState};
 
@@ -64,6 +66,8 @@ pub struct Kernel {
     pub counters: Counters,
     /// How every event is recorded.
     pub probes: Vec<Probe>,
+    /// Reads the living processes; `probes` says why if it is not there.
+    pub tasks: Option<TaskIterator>,
     /// Keeps the programs attached.
     pub attachment: Attachment,
 }
@@ -89,7 +93,10 @@ pub fn check() -> Result<(), LoadError> {
 /// Says how every event would be recorded on this kernel, without loading anything.
 pub fn plan() -> Result<Vec<Probe>, BtfError> {
     let bytes = btf::read()?;
-    Ok(probes::plan(&Btf::parse(&bytes)?))
+    let btf = Btf::parse(&bytes)?;
+    let mut probes = probes::plan(&btf);
+    probes.push(tasks::plan(&btf));
+    Ok(probes)
 }
 
 impl Kernel {
@@ -128,6 +135,8 @@ impl Kernel {
                 .collect();
             return Err(LoadError::NoProbe(reasons.join("; ")));
         }
+        let (tasks, listed) = tasks::attach(&mut ebpf, &btf, &aya_btf);
+        probes.push(listed);
         if !facts.missing.is_empty() {
             // A field that a program needs and the kernel lacks is why the verifier refused it.
             for probe in probes
@@ -153,6 +162,7 @@ impl Kernel {
             rings,
             counters,
             probes,
+            tasks,
             attachment: Attachment(ebpf),
         })
     }

@@ -168,7 +168,7 @@ fn load_and_attach(ebpf: &mut Ebpf, candidate: &Candidate, btf: &aya::Btf) -> Re
 }
 
 /// One line of what the kernel said.
-fn reason(error: &ProgramError) -> String {
+pub(super) fn reason(error: &ProgramError) -> String {
     if let ProgramError::LoadError {
         io_error,
         verifier_log,

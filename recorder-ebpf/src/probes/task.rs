@@ -1,0 +1,185 @@
+//! Every process that lives, for whoever reads the iterator.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::bpf_seq_write;
+use recorder_ebpf::abi::{LIVE_FORKED, LIVE_KERNEL_THREAD, LIVE_THREADS_CUT, LiveProcess};
+
+use crate::globals::{
+    FILE_INODE, INODE_INO, INODE_SB, MM_EXE_FILE, SB_DEV, SIGNAL_LIVE, SIGNAL_READ_BYTES,
+    SIGNAL_RUNTIME, SIGNAL_STIME, SIGNAL_THREAD_HEAD, SIGNAL_THREADS, SIGNAL_UTIME,
+    SIGNAL_WRITE_BYTES, TASK_FLAGS, TASK_MM, TASK_READ_BYTES, TASK_RUNTIME, TASK_SIGNAL,
+    TASK_STIME, TASK_THREAD_NODE, TASK_UTIME, TASK_WRITE_BYTES,
+};
+use crate::kernel::{
+    MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES, Object, Task, address, copy, has, load,
+    load_or_zero, rss_pages,
+};
+
+/// Bits of `task_struct.flags`.
+///
+/// <https://github.com/torvalds/linux/blob/v6.12/include/linux/sched.h#L1705>
+const PF_FORKNOEXEC: u32 = 0x40;
+const PF_KTHREAD: u32 = 0x0020_0000;
+
+/// Threads of one process whose accounting is added up at most.
+const THREADS_MAX: u32 = 512;
+
+/// `struct bpf_iter__task`
+#[repr(C)]
+pub struct Iteration {
+    meta: *const Meta,
+    task: *const u8,
+}
+
+/// `struct bpf_iter_meta`
+#[repr(C)]
+struct Meta {
+    seq: *mut c_void,
+}
+
+/// Writes a [`LiveProcess`] for each process; the kernel calls it for each thread.
+///
+/// A record that finds the reader's buffer full is written again, by the kernel's own doing, for the next read.
+#[unsafe(link_section = "iter/task")]
+#[unsafe(no_mangle)]
+pub extern "C" fn live_process(ctx: *mut Iteration) -> i32 {
+    // SAFETY: the kernel passes a context of this layout.
+    let task = Task(unsafe { (&raw const (*ctx).task).read_volatile() });
+    if task.0.is_null() || task.pid() != task.tgid() {
+        return 0;
+    }
+    let signal: Object = load(task.0, &TASK_SIGNAL);
+    // Dead, and only waited for.
+    if load::<u32>(signal, &SIGNAL_LIVE) == 0 {
+        return 0;
+    }
+    let record = observe(task, signal);
+    // SAFETY: the kernel passes a context of this layout.
+    let meta = unsafe { (&raw const (*ctx).meta).read_volatile() };
+    // SAFETY: as above; the metadata is there for every call.
+    let seq = unsafe { (&raw const (*meta).seq).read_volatile() };
+    // SAFETY: the record is initialised and has no padding.
+    unsafe {
+        bpf_seq_write(
+            seq.cast(),
+            (&raw const record).cast(),
+            size_of::<LiveProcess>() as u32,
+        );
+    }
+    0
+}
+
+#[inline(always)]
+fn observe(task: Task, signal: Object) -> LiveProcess {
+    let kernel_flags: u32 = load(task.0, &TASK_FLAGS);
+    let threads: u32 = load(signal, &SIGNAL_THREADS);
+    let mut flags = 0;
+    if kernel_flags & PF_KTHREAD != 0 {
+        flags |= LIVE_KERNEL_THREAD;
+    } else if kernel_flags & PF_FORKNOEXEC != 0 {
+        flags |= LIVE_FORKED;
+    }
+    let mut used = Used {
+        user_ns: load(signal, &SIGNAL_UTIME),
+        system_ns: load(signal, &SIGNAL_STIME),
+        runtime_ns: load(signal, &SIGNAL_RUNTIME),
+        read_bytes: load_or_zero(signal, &SIGNAL_READ_BYTES),
+        write_bytes: load_or_zero(signal, &SIGNAL_WRITE_BYTES),
+    };
+    if threads == 1 {
+        used.user_ns += load::<u64>(task.0, &TASK_UTIME);
+        used.system_ns += load::<u64>(task.0, &TASK_STIME);
+        used.runtime_ns += load::<u64>(task.0, &TASK_RUNTIME);
+        used.read_bytes += load_or_zero(task.0, &TASK_READ_BYTES);
+        used.write_bytes += load_or_zero(task.0, &TASK_WRITE_BYTES);
+    } else if !used.add_threads(signal) {
+        flags |= LIVE_THREADS_CUT;
+    }
+    let (user_ns, system_ns) =
+        crate::kernel::cpu_time(used.user_ns, used.system_ns, used.runtime_ns);
+    let mm: Object = load(task.0, &TASK_MM);
+    let mut rss = 0;
+    let mut exe_inode = 0;
+    let mut exe_device = 0;
+    if !mm.is_null() {
+        rss = rss_pages(mm, MM_FILEPAGES)
+            + rss_pages(mm, MM_ANONPAGES)
+            + rss_pages(mm, MM_SHMEMPAGES);
+        let inode: Object = load(load(mm, &MM_EXE_FILE), &FILE_INODE);
+        exe_inode = load(inode, &INODE_INO);
+        exe_device = load(load(inode, &INODE_SB), &SB_DEV);
+    }
+    // The memory may have been given up, and used anew, while it was read.
+    if load::<Object>(task.0, &TASK_MM) != mm {
+        rss = 0;
+        exe_inode = 0;
+        exe_device = 0;
+    }
+    let (uid, gid) = task.ids();
+    let (session, login_uid) = task.login();
+    LiveProcess {
+        start_boot_ns: task.process_start(),
+        user_ns,
+        system_ns,
+        read_bytes: used.read_bytes,
+        write_bytes: used.write_bytes,
+        rss_pages: rss,
+        cgroup_id: task.cgroup_id(),
+        memory_cgroup_id: task.memory_cgroup_id(),
+        exe_inode,
+        exe_device,
+        tgid: task.tgid(),
+        parent_tgid: task.parent_tgid(),
+        ns_tgid: task.ns_pid(),
+        uid,
+        gid,
+        session,
+        login_uid,
+        threads,
+        flags,
+        // SAFETY: both are 16 bytes without padding.
+        comm: unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(task.comm()) },
+    }
+}
+
+/// What threads used.
+struct Used {
+    user_ns: u64,
+    system_ns: u64,
+    runtime_ns: u64,
+    read_bytes: u64,
+    write_bytes: u64,
+}
+
+impl Used {
+    /// Adds what the threads that the kernel lists have used; false if there were too many.
+    #[inline(always)]
+    fn add_threads(&mut self, signal: Object) -> bool {
+        let head = address(signal, &SIGNAL_THREAD_HEAD);
+        let mut node = copy::<u64>(head).unwrap_or(head);
+        for _ in 0..THREADS_MAX {
+            if node == head {
+                return true;
+            }
+            let task = node - u64::from(TASK_THREAD_NODE.load());
+            self.user_ns += word(task, &TASK_UTIME);
+            self.system_ns += word(task, &TASK_STIME);
+            self.runtime_ns += word(task, &TASK_RUNTIME);
+            self.read_bytes += word(task, &TASK_READ_BYTES);
+            self.write_bytes += word(task, &TASK_WRITE_BYTES);
+            node = copy::<u64>(node).unwrap_or(head);
+        }
+        node == head
+    }
+}
+
+/// Copies a word of a task that the verifier knows nothing about, zero if the kernel has no such field.
+#[inline(always)]
+fn word(task: u64, offset: &aya_ebpf::Global<u32>) -> u64 {
+    if has(offset) {
+        copy::<u64>(task + u64::from(offset.load())).unwrap_or(0)
+    } else {
+        0
+    }
+}
