@@ -88,6 +88,25 @@ fn check_failures(dump: &Dump, disk: &FailingDisk, crash: &Ended) {
     assert_eq!(fatal.address("body.fault_address"), 0x1234, "{fatal}");
 }
 
+#[test]
+fn what_is_too_old_is_let_go() {
+    if !ready(&Need::RECORDING) {
+        return;
+    }
+    let agent = Agent::start_with(&Options {
+        before: "1s",
+        ..Options::with(["--max-age", "1s"])
+    });
+    Program::workload().run(["flood", "20000"]);
+    let pushed = lane(&settled(&agent), "lifecycle").number("pushed");
+    std::thread::sleep(Duration::from_millis(1500));
+    // Whole segments go, and the last one stays until there is another.
+    let status = agent.wait_for_status("most of it gone", |status| {
+        lane(status, "lifecycle").number("evicted") > pushed / 2
+    });
+    check_ledger(&lane(&status, "lifecycle"));
+}
+
 fn start_flood() -> Workload {
     Program::workload().start(["flood", &EXITS.to_string()])
 }

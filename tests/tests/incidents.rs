@@ -98,6 +98,22 @@ fn two_different_failures_are_two_dumps() {
 }
 
 #[test]
+fn a_rule_may_have_a_window_of_its_own() {
+    if !ready(&Need::RECORDING) {
+        return;
+    }
+    let agent = Agent::start_with(&Options::with(["--rule-window", "fatal-signal=2s/1ms"]));
+    let crash = Program::workload().run(["segv-write", "0x1234"]);
+    let incident = agent.dump_of(crash.pid()).incident();
+    let trigger = incident.number("trigger.boot_ns");
+    incident.expect("window_start_boot_ns", (trigger - 2_000_000_000) as u64);
+    incident.expect("window_end_boot_ns", (trigger + 1_000_000) as u64);
+    let asked = agent.trigger("another rule").incident();
+    let asked_at = asked.number("trigger.boot_ns");
+    asked.expect("window_start_boot_ns", (asked_at - 5_000_000_000) as u64);
+}
+
+#[test]
 fn only_a_watched_name_may_not_exit_abnormally() {
     if !ready(&Need::RECORDING) {
         return;

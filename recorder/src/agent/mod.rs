@@ -68,7 +68,7 @@ pub fn run(paths: &Paths, config: &RecordConfig) -> Result<()> {
         Arc::clone(&counters),
         flight,
         Engine::new(engine_config(config)),
-        saturating_ns(config.before),
+        saturating_ns(config.longest_before()),
         frozen,
         Box::new(warn),
     )
@@ -201,6 +201,7 @@ fn ring_config(config: &RecordConfig) -> RingConfig {
             config.lifecycle_bytes.0,
             config.sample_bytes.0,
         ],
+        max_age_ns: config.max_age.map(saturating_ns),
         ..RingConfig::default()
     }
 }
@@ -211,7 +212,17 @@ fn engine_config(config: &RecordConfig) -> EngineConfig {
             before_ns: saturating_ns(config.before),
             after_ns: saturating_ns(config.after),
         },
-        rule_spans: std::collections::BTreeMap::new(),
+        rule_spans: config
+            .rule_window
+            .iter()
+            .map(|window| {
+                let span = Span {
+                    before_ns: saturating_ns(window.before),
+                    after_ns: saturating_ns(window.after),
+                };
+                (window.rule, span)
+            })
+            .collect(),
         cooldown_ns: saturating_ns(config.cooldown),
         watch: config.watch.clone(),
     }

@@ -17,6 +17,8 @@ use jiff::SignedDuration;
 use serde::{Serialize, Serializer};
 use thiserror::Error;
 
+use crate::incident::Rule;
+
 pub use file::{ConfigError, ConfigFile, Loaded, Origin};
 pub use settings::{SETTINGS, Setting};
 pub use suggest::nearest;
@@ -72,6 +74,9 @@ pub struct RecordConfig {
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     #[serde(rename = "after_ns", serialize_with = "nanoseconds")]
     pub after: Duration,
+    /// Other window of one rule: "oom-kill=5m/10s" for 5 min before and 10 s after (may be given more than once)
+    #[arg(long, value_name = "RULE=BEFORE/AFTER")]
+    pub rule_window: Vec<RuleWindow>,
     /// How long the same failure makes no further dump; it is counted
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
     #[serde(rename = "cooldown_ns", serialize_with = "nanoseconds")]
@@ -88,6 +93,10 @@ pub struct RecordConfig {
     /// Memory for samples of the host and the recorder's own notes
     #[arg(long, value_name = "SIZE", default_value = "8MiB")]
     pub sample_bytes: Bytes,
+    /// Oldest record that the ring keeps, however much room there is
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[serde(rename = "max_age_ns", serialize_with = "optional_nanoseconds")]
+    pub max_age: Option<Duration>,
     /// Largest dump; what is too much is cut at its oldest end, and said so
     #[arg(long, value_name = "SIZE", default_value = "64MiB")]
     pub max_dump_bytes: Bytes,
@@ -111,6 +120,12 @@ pub struct RecordConfig {
 pub struct Contradiction(String);
 
 impl RecordConfig {
+    /// Returns how far back the window of any rule reaches.
+    pub fn longest_before(&self) -> Duration {
+        let of_rules = self.rule_window.iter().map(|window| window.before);
+        of_rules.fold(self.before, Duration::max)
+    }
+
     /// Checks the settings against each other.
     ///
     /// # Errors
@@ -119,10 +134,24 @@ impl RecordConfig {
     pub fn validate(&self) -> Result<(), Contradiction> {
         let fail = |text: String| Err(Contradiction(text));
         const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-        for (flag, value) in [("--before", self.before), ("--after", self.after)] {
+        let of_rules = self
+            .rule_window
+            .iter()
+            .flat_map(|window| [window.before, window.after].map(|span| ("--rule-window", span)));
+        let spans = [("--before", self.before), ("--after", self.after)];
+        for (flag, value) in spans.into_iter().chain(of_rules) {
             if value > DAY {
                 return fail(format!("{flag} {}: at most one day", Seconds(value)));
             }
+        }
+        if let Some(max_age) = self.max_age
+            && max_age < self.longest_before()
+        {
+            return fail(format!(
+                "--max-age {}: less than the {} that a window reaches back",
+                Seconds(max_age),
+                Seconds(self.longest_before())
+            ));
         }
         let lanes = [
             ("--failure-bytes", self.failure_bytes),
@@ -160,6 +189,50 @@ impl RecordConfig {
             }
         }
         Ok(())
+    }
+}
+
+/// The window of one rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RuleWindow {
+    /// The rule.
+    #[serde(serialize_with = "rule_name")]
+    pub rule: Rule,
+    /// How much before an incident.
+    #[serde(rename = "before_ns", serialize_with = "nanoseconds")]
+    pub before: Duration,
+    /// How much after an incident.
+    #[serde(rename = "after_ns", serialize_with = "nanoseconds")]
+    pub after: Duration,
+}
+
+impl FromStr for RuleWindow {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text
+            .split_once('=')
+            .and_then(|(rule, spans)| Some((rule, spans.split_once('/')?)));
+        let Some((name, (before, after))) = parts else {
+            return Err("write a rule and its window: \"oom-kill=5m/10s\"".into());
+        };
+        let rule = Rule::ALL.into_iter().find(|rule| rule.name() == name);
+        let Some(rule) = rule else {
+            let names = Rule::ALL.map(Rule::name).join(", ");
+            return Err(format!("no rule {name:?}: there are {names}"));
+        };
+        Ok(Self {
+            rule,
+            before: duration(before)?,
+            after: duration(after)?,
+        })
+    }
+}
+
+impl fmt::Display for RuleWindow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (before, after) = (self.before.as_secs_f64(), self.after.as_secs_f64());
+        write!(f, "{}={before}s/{after}s", self.rule.name())
     }
 }
 
@@ -229,6 +302,17 @@ fn nanoseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::O
     serializer.serialize_u64(saturating_ns(*duration))
 }
 
+fn optional_nanoseconds<S: Serializer>(
+    duration: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    duration.map(saturating_ns).serialize(serializer)
+}
+
+fn rule_name<S: Serializer>(rule: &Rule, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(rule.name())
+}
+
 /// Returns a duration in nanoseconds.
 pub fn saturating_ns(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
@@ -270,6 +354,13 @@ mod tests {
         for bad in ["", "8MB", "-1", "x", "99999999999GiB"] {
             assert!(bad.parse::<Bytes>().is_err(), "{bad}");
         }
+        let window: RuleWindow = "oom-kill=5m/1.5s".parse().expect("valid");
+        assert_eq!(window.rule, Rule::OomKill);
+        assert_eq!(window.before, Duration::from_secs(300));
+        assert_eq!(window.to_string().parse(), Ok(window));
+        for bad in ["", "oom-kill", "oom-kill=5m", "oom=5m/1s", "oom-kill=5/1"] {
+            assert!(bad.parse::<RuleWindow>().is_err(), "{bad}");
+        }
         for bad in ["", "60", "-5s", "soon"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
@@ -283,6 +374,8 @@ mod tests {
             (&["--dumps-max-bytes", "1MiB"], "--dumps-max-bytes"),
             (&["--dumps-max-count", "0"], "--dumps-max-count"),
             (&["--watch", "a-name-that-is-too-long"], "--watch"),
+            (&["--rule-window", "oom-kill=48h/1s"], "--rule-window"),
+            (&["--max-age", "59s"], "--max-age"),
         ] {
             let config = config(flags).unwrap_or_else(|error| panic!("{flags:?}: {error}"));
             let error = config.validate().expect_err("contradicts");

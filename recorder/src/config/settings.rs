@@ -8,7 +8,7 @@ use std::time::Duration;
 use toml::Value;
 use toml::de::DeValue;
 
-use super::{Bytes, RecordConfig, duration};
+use super::{Bytes, RecordConfig, RuleWindow, duration};
 
 /// A setting.
 pub struct Setting {
@@ -67,11 +67,13 @@ pub static SETTINGS: &[Setting] = &settings! {
     "host.environment" environment,
     "window.before" before,
     "window.after" after,
+    "window.rules" rule_window,
     "incident.cooldown" cooldown,
     "incident.watch" watch,
     "memory.failure_bytes" failure_bytes,
     "memory.lifecycle_bytes" lifecycle_bytes,
     "memory.sample_bytes" sample_bytes,
+    "memory.max_age" max_age,
     "dumps.max_dump_bytes" max_dump_bytes,
     "dumps.max_bytes" dumps_max_bytes,
     "dumps.max_count" dumps_max_count,
@@ -131,6 +133,22 @@ impl FromToml for Bytes {
 
     fn to_toml(&self) -> Option<Value> {
         Some(self.to_string().replace(' ', "").into())
+    }
+}
+
+impl FromToml for RuleWindow {
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        match value.as_str() {
+            Some(text) => text.parse(),
+            None => Err(wrong(
+                value,
+                "write a rule and its window: \"oom-kill=5m/10s\"",
+            )),
+        }
+    }
+
+    fn to_toml(&self) -> Option<Value> {
+        Some(self.to_string().into())
     }
 }
 

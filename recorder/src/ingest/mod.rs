@@ -134,6 +134,7 @@ impl DataPlane {
             self.obey();
             self.close_due();
             self.hand_over();
+            self.flight.expire(now_boot_ns());
             self.look_at_budgets();
         }
     }
