@@ -60,9 +60,11 @@ fn fatal_signal(fatal: &proto::SignalFatal) -> String {
         }
     } else if let Some(sender) = fatal.sender.as_ref()
         && sender.kernel != Some(true)
-        && sender.pid != pid
     {
-        text += &format!(" sent by {}", named(sender.comm.as_deref(), sender.pid));
+        match sender.pid == pid {
+            true => text += ", which it sent itself",
+            false => text += &format!(" sent by {}", named(sender.comm.as_deref(), sender.pid)),
+        }
     }
     text
 }
