@@ -6,7 +6,7 @@ use anyhow::Result;
 use crossbeam_channel::Receiver;
 
 use crate::api::DumpStatus;
-use crate::dump::{self, Clocks, DumpInput, Host, Limits, Probe, Written};
+use crate::dump::{self, Clocks, DumpInput, Evidence, Host, Limits, Probe, Written};
 use crate::event::ClockPair;
 use crate::harmless::escape;
 use crate::ingest::FrozenIncident;
@@ -63,6 +63,7 @@ impl Writer {
             config: &self.config,
             probes: &self.probes,
             kernel: &frozen.counters,
+            evidence: &Evidence::default(),
         };
         Ok(dump::write(self.store.directory(), &input, &limits)?)
     }

@@ -9,7 +9,9 @@ use mcap::records::op;
 /// First and last bytes of a file.
 pub(super) const MAGIC: &[u8] = mcap::MAGIC;
 /// Opcode and length, before every record.
-const PREFIX_BYTES: usize = 1 + 8;
+pub(super) const PREFIX_BYTES: usize = 1 + 8;
+/// The CRC-32 behind an attachment's data.
+pub(super) const CRC_BYTES: usize = 4;
 
 /// Where a chunk is and what it holds.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +32,24 @@ pub(super) struct MetadataIndex {
     pub(super) bytes: u64,
 }
 
+/// An attachment without its data.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AttachmentHeader<'a> {
+    pub(super) log_time: u64,
+    pub(super) create_time: u64,
+    pub(super) name: &'a str,
+    pub(super) media_type: &'a str,
+    pub(super) data_bytes: u64,
+}
+
+/// Where an attachment is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AttachmentIndex<'a> {
+    pub(super) offset: u64,
+    pub(super) bytes: u64,
+    pub(super) header: AttachmentHeader<'a>,
+}
+
 /// A message before its data.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MessageHeader {
@@ -41,6 +61,7 @@ pub(super) struct MessageHeader {
 /// Counts of a whole file.
 pub(super) struct Statistics<'a> {
     pub(super) schemas: u16,
+    pub(super) attachments: u32,
     pub(super) metadata: u32,
     pub(super) chunks: u32,
     pub(super) start_time: u64,
@@ -162,6 +183,21 @@ pub(super) fn metadata(out: &mut Vec<u8>, name: &str, map: &[(&str, &str)]) -> u
     })
 }
 
+/// Appends an attachment up to its data; the data and the CRC-32 of all but the prefix are to follow.
+pub(super) fn attachment_head(out: &mut Vec<u8>, header: &AttachmentHeader<'_>) {
+    let start = out.len();
+    record(out, op::ATTACHMENT, |out| {
+        u64(out, header.log_time);
+        u64(out, header.create_time);
+        string(out, header.name);
+        string(out, header.media_type);
+        u64(out, header.data_bytes);
+    });
+    let head = (out.len() - start - PREFIX_BYTES) as u64;
+    let len = head + header.data_bytes + CRC_BYTES as u64;
+    out[start + 1..start + PREFIX_BYTES].copy_from_slice(&len.to_le_bytes());
+}
+
 pub(super) fn data_end(out: &mut Vec<u8>, crc: u32) {
     record(out, op::DATA_END, |out| u32(out, crc));
 }
@@ -174,7 +210,7 @@ fn statistics(out: &mut Vec<u8>, statistics: &Statistics<'_>) {
         );
         u16(out, statistics.schemas);
         u32(out, statistics.messages.len() as u32);
-        u32(out, 0); // attachments
+        u32(out, statistics.attachments);
         u32(out, statistics.metadata);
         u32(out, statistics.chunks);
         u64(out, statistics.start_time);
@@ -210,6 +246,18 @@ fn metadata_index(out: &mut Vec<u8>, index: &MetadataIndex) {
     });
 }
 
+pub(super) fn attachment_index(out: &mut Vec<u8>, index: &AttachmentIndex<'_>) {
+    record(out, op::ATTACHMENT_INDEX, |out| {
+        u64(out, index.offset);
+        u64(out, index.bytes);
+        u64(out, index.header.log_time);
+        u64(out, index.header.create_time);
+        u64(out, index.header.data_bytes);
+        string(out, index.header.name);
+        string(out, index.header.media_type);
+    });
+}
+
 /// What the summary repeats from the data before it.
 pub(super) struct Summary<'a> {
     /// Schema records.
@@ -219,6 +267,7 @@ pub(super) struct Summary<'a> {
     pub(super) statistics: Statistics<'a>,
     pub(super) chunks: &'a [ChunkIndex],
     pub(super) metadata: &'a [MetadataIndex],
+    pub(super) attachments: &'a [AttachmentIndex<'a>],
 }
 
 impl Summary<'_> {
@@ -239,6 +288,11 @@ impl Summary<'_> {
         });
         self.group(&mut out, &mut groups, op::CHUNK_INDEX, |out| {
             self.chunks.iter().for_each(|index| chunk_index(out, index));
+        });
+        self.group(&mut out, &mut groups, op::ATTACHMENT_INDEX, |out| {
+            self.attachments
+                .iter()
+                .for_each(|index| attachment_index(out, index));
         });
         self.group(&mut out, &mut groups, op::METADATA_INDEX, |out| {
             self.metadata

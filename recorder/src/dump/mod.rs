@@ -10,6 +10,8 @@
 //!                  └► gaps ─► recorder.loss
 //! ```
 //!
+//! Evidence follows behind the events: see [`evidence`].
+//!
 //! # Size
 //!
 //! The cap on a dump's size is kept by the sink, which takes no byte beyond it. How well a window compresses is known only
@@ -18,6 +20,7 @@
 
 mod compress;
 mod encode;
+mod evidence;
 mod file;
 mod gaps;
 mod ledger;
@@ -34,6 +37,9 @@ mod write;
 
 use recorder_ebpf::abi::{Lane, LaneStats};
 
+pub use evidence::{
+    Attachment, CollectorReport, CollectorState, EVIDENCE, Evidence, EvidenceReport,
+};
 pub use file::TEMPORARY_PREFIX;
 pub use metadata::{
     CLOCKS, CONFIG, COVERAGE, Clocks, Coverage, CpuCoverage, CpuLoss, HOST, Host, INCIDENT, LOSS,
@@ -97,6 +103,8 @@ pub struct DumpInput<'a> {
     pub probes: &'a [Probe],
     /// The counters of every lane and CPU that has any.
     pub kernel: &'a [CpuStats],
+    /// What was collected beside the events.
+    pub evidence: &'a Evidence,
 }
 
 /// Bounds of a dump.

@@ -50,6 +50,11 @@ impl Sink {
         self.crc.clone().finalize()
     }
 
+    /// Lets the file become longer by this.
+    pub(super) fn allow(&mut self, bytes: u64) {
+        self.bytes_max += bytes;
+    }
+
     /// Writes all of `bytes`, or none if there is no room for all.
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
         let end = self.bytes + bytes.len() as u64;

@@ -1,6 +1,6 @@
 //! Dumps written to a directory and read with the `mcap` crate.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{fs, io::Write as _, os::unix::fs::PermissionsExt, path::Path};
 
 use proptest::prelude::*;
 use recorder_ebpf::abi::{EventKind, Exit, Header, IoError, Note, NoteKind};
@@ -82,6 +82,7 @@ struct Case {
     start_boot_ns: u64,
     kernel: Vec<CpuStats>,
     max_dump_bytes: u64,
+    evidence: Evidence,
 }
 
 impl Case {
@@ -114,7 +115,29 @@ impl Case {
             start_boot_ns: 1,
             kernel: kernel.into(),
             max_dump_bytes: u64::MAX,
+            evidence: Evidence::default(),
         }
+    }
+
+    /// Adds a collector's output.
+    fn attach(&mut self, name: &str, data: &[u8]) {
+        let mut file = tempfile::tempfile().expect("there is room");
+        file.write_all(data).expect("there is room");
+        self.evidence.attachments.push(Attachment {
+            name: name.into(),
+            media_type: "text/plain".into(),
+            created_unix_ns: UNIX_NS + 1,
+            finished_unix_ns: UNIX_NS + 2,
+            file,
+            bytes: data.len() as u64,
+        });
+        self.evidence.report.collectors.push(CollectorReport {
+            name: name.into(),
+            state: CollectorState::Done,
+            bytes: data.len() as u64,
+            attachment: Some(name.into()),
+            ..CollectorReport::default()
+        });
     }
 
     fn stats(&mut self, lane: Lane, attempted: u64, lost: u64) {
@@ -153,6 +176,7 @@ impl Case {
             config: &serde_json::json!({"before_s": 60}),
             probes: &[probe],
             kernel: &self.kernel,
+            evidence: &self.evidence,
         };
         let limits = Limits {
             max_dump_bytes: self.max_dump_bytes,
@@ -351,7 +375,7 @@ fn summary_and_metadata_read_with_the_public_crate() {
         .expect("a summary");
     let statistics = summary.stats.expect("statistics");
     assert_eq!(statistics.message_count, 6);
-    assert_eq!(statistics.metadata_count, 7);
+    assert_eq!(statistics.metadata_count, 8);
     assert_eq!(statistics.chunk_count, 1);
     assert_eq!(statistics.schema_count, 3);
     assert_eq!(statistics.channel_count, 4);
@@ -371,7 +395,9 @@ fn summary_and_metadata_read_with_the_public_crate() {
     let names: Vec<&str> = metadata.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(
         names,
-        [INCIDENT, HOST, CLOCKS, PROBES, COVERAGE, LOSS, CONFIG]
+        [
+            INCIDENT, HOST, CLOCKS, PROBES, COVERAGE, LOSS, EVIDENCE, CONFIG
+        ]
     );
     let sidecar = serde_json::to_value(&dump.sidecar).expect("JSON");
     assert_eq!(metadata[0].1, sidecar["incident"]);
@@ -379,7 +405,7 @@ fn summary_and_metadata_read_with_the_public_crate() {
     assert_eq!(metadata[2].1, sidecar["clocks"]);
     assert_eq!(metadata[4].1, sidecar["coverage"]);
     assert_eq!(metadata[5].1, sidecar["loss"]);
-    assert_eq!(metadata[6].1, serde_json::json!({"before_s": 60}));
+    assert_eq!(metadata[7].1, serde_json::json!({"before_s": 60}));
 }
 
 #[test]
@@ -685,6 +711,163 @@ fn a_flipped_bit_anywhere_is_found_even_without_the_sidecar() {
         assert!(report.events as usize <= dump.messages.len(), "bit {bit}");
         bytes[bit / 8] ^= 1 << (bit % 8);
     }
+}
+
+/// A small dump with two attachments, one of which holds a chunk of another dump.
+fn with_evidence() -> Case {
+    let inner = small().dump().bytes;
+    let summary = ::mcap::Summary::read(&inner)
+        .expect("an intact file")
+        .expect("with a summary");
+    let chunk = &summary.chunk_indexes[0];
+    let start = chunk.chunk_start_offset as usize;
+    let inner = &inner[start..start + chunk.chunk_length as usize];
+    let mut case = small();
+    case.attach("memory", b"MemFree: 12 kB\n");
+    case.attach("another dump", inner);
+    case
+}
+
+#[test]
+fn attachments_read_with_the_public_crate() {
+    let dump = with_evidence().dump();
+    let summary = ::mcap::Summary::read(&dump.bytes)
+        .expect("an intact summary")
+        .expect("a summary");
+    assert_eq!(summary.stats.expect("statistics").attachment_count, 2);
+    let [memory, another] = summary.attachment_indexes.as_slice() else {
+        panic!("two, not {}", summary.attachment_indexes.len());
+    };
+    assert_eq!(
+        (memory.name.as_str(), another.name.as_str()),
+        ("memory", "another dump")
+    );
+    let attachment = ::mcap::read::attachment(&dump.bytes, memory).expect("intact");
+    assert_eq!(attachment.data.as_ref(), b"MemFree: 12 kB\n");
+    assert_eq!(attachment.media_type, "text/plain");
+    assert_eq!(
+        (attachment.create_time, attachment.log_time),
+        (UNIX_NS + 1, UNIX_NS + 2)
+    );
+    let linear = ::mcap::read::LinearReader::new(&dump.bytes).expect("a file");
+    let records: Result<Vec<_>, _> = linear.collect();
+    let is_attachment = |record: &&::mcap::records::Record<'_>| {
+        matches!(record, ::mcap::records::Record::Attachment { .. })
+    };
+    let records = records.expect("intact");
+    assert_eq!(records.iter().filter(is_attachment).count(), 2);
+}
+
+/// Returns the attachments that can be read and are what was written.
+fn attachments_of(dump: &read::Dump) -> Vec<(String, Vec<u8>)> {
+    let attachments = dump.attachments().expect("memory can be read");
+    let mut whole = Vec::new();
+    for attachment in attachments.found {
+        let mut data = Vec::new();
+        let damage = attachment.copy_to(dump.source(), &mut data);
+        if damage.expect("memory can be read").is_none() {
+            whole.push((attachment.name, data));
+        }
+    }
+    whole
+}
+
+#[test]
+fn a_dump_with_evidence_cut_at_any_byte_gives_all_that_is_whole_and_no_more() {
+    let dump = with_evidence().dump();
+    let summary = ::mcap::Summary::read(&dump.bytes)
+        .expect("an intact file")
+        .expect("with a summary");
+    let events_end = summary.attachment_indexes[0].offset as usize;
+    let ends: Vec<usize> = summary
+        .attachment_indexes
+        .iter()
+        .map(|index| (index.offset + index.length) as usize)
+        .collect();
+    let all = dump.messages.len();
+    assert_eq!(events_of(&dump.bytes), (all, true));
+    let whole = attachments_of(&open(&dump.bytes).expect("a dump"));
+    assert_eq!(whole.len(), 2);
+    for len in 0..dump.bytes.len() {
+        let cut = &dump.bytes[..len];
+        let (events, is_whole) = events_of(cut);
+        assert_eq!(
+            events,
+            if len < events_end { 0 } else { all },
+            "{len} bytes"
+        );
+        assert!(!is_whole, "{len} bytes");
+        let expected = ends.iter().filter(|end| **end <= len).count();
+        let found = open(cut).map_or(Vec::new(), |dump| attachments_of(&dump));
+        assert_eq!(found, whole[..expected], "{len} bytes");
+    }
+}
+
+#[test]
+fn a_flipped_bit_among_the_evidence_is_found_and_costs_no_event() {
+    let dump = with_evidence().dump();
+    let summary = ::mcap::Summary::read(&dump.bytes)
+        .expect("an intact file")
+        .expect("with a summary");
+    let first = summary.attachment_indexes[0].offset as usize;
+    let last = &summary.attachment_indexes[1];
+    let last = (last.offset + last.length) as usize;
+    let all = dump.messages.len();
+    let mut bytes = dump.bytes.clone();
+    for bit in first * 8..last * 8 {
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        let flipped = open(&bytes).expect("a dump");
+        let report = read::verify_alone(&flipped).expect("memory can be read");
+        assert_eq!(report.state, read::State::Damaged, "bit {bit}");
+        assert_eq!(report.events as usize, all, "bit {bit}");
+        assert_eq!(attachments_of(&flipped).len(), 1, "bit {bit}");
+        bytes[bit / 8] ^= 1 << (bit % 8);
+    }
+}
+
+#[test]
+fn evidence_takes_at_most_half_of_a_dump_and_what_is_left_out_is_said() {
+    let mut case = large(40_000);
+    case.max_dump_bytes = 500_000;
+    case.attach("first", &[7; 200_000]);
+    case.attach("second", &[8; 200_000]);
+    case.attach("third", &[9; 10_000]);
+    let dump = case.dump();
+    assert!(dump.bytes.len() <= 500_000, "{}", dump.bytes.len());
+    let read = open(&dump.bytes).expect("a dump");
+    let names: Vec<String> = attachments_of(&read)
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(names, ["first", "third"]);
+    let report: EvidenceReport = read.metadata(EVIDENCE).expect("it is there");
+    let second = &report.collectors[1];
+    assert_eq!(
+        (second.attachment.as_deref(), second.bytes, second.truncated),
+        (None, 0, true)
+    );
+    assert_eq!(
+        second.detail.as_deref(),
+        Some("output left out: no room in the dump")
+    );
+    assert_eq!(report.collectors[2].attachment.as_deref(), Some("third"));
+    assert!(
+        dump.lane(Lane::Lifecycle).records > 0,
+        "events have their room"
+    );
+}
+
+#[test]
+fn evidence_that_cannot_be_read_back_costs_no_event() {
+    let mut case = with_evidence();
+    case.evidence.attachments[0].bytes += 1;
+    let dump = case.dump();
+    assert_eq!(dump.messages.len(), 6);
+    let read = open(&dump.bytes).expect("a dump");
+    assert_eq!(attachments_of(&read), []);
+    let report: EvidenceReport = read.metadata(EVIDENCE).expect("it is there");
+    let detail = report.collectors[0].detail.as_deref();
+    assert_eq!(detail, Some("output left out: it could not be read back"));
 }
 
 #[test]

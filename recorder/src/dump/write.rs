@@ -15,10 +15,11 @@ use super::{
     PROBES, SIDECAR_EXTENSION, Sidecar, Verdict,
     compress::{self, Compressed},
     encode::{Contents, Encoder, Source, Stopped},
+    evidence::{self, AttachError, EVIDENCE, Taken},
     file::{self, NewFile},
     gaps::Gaps,
     ledger::Ledger,
-    mcap::{self, MetadataIndex, Statistics, Summary},
+    mcap::{self, AttachmentIndex, MetadataIndex, Statistics, Summary},
     name,
     sink::{self, Sink, SinkError},
     size,
@@ -92,18 +93,31 @@ pub fn write(dir: &Path, input: &DumpInput<'_>, limits: &Limits) -> Result<Writt
             WriteError::Io { dir, source }
         }
     };
+    let mut evidence = Taken::new(input.evidence, limits.max_dump_bytes);
     let mut spans = size::asked(input);
     loop {
-        let attempt = Attempt::new(dir, input, &spans);
+        let attempt = Attempt::new(dir, input, &spans, &evidence);
         match attempt.run(limits.max_dump_bytes) {
             Ok(written) => return Ok(written),
             Err(Failure::Io(error)) => return Err(failed(error)),
+            // Evidence never costs the dump.
+            Err(Failure::Evidence) => {
+                evidence = Taken::nothing(input.evidence, "it could not be read back");
+            }
             Err(Failure::TooLarge { fitted }) => {
-                spans = size::shorter(input, &spans, &attempt.survey, fitted).ok_or(
-                    WriteError::TooSmall {
-                        max_dump_bytes: limits.max_dump_bytes,
-                    },
-                )?;
+                let shorter = size::shorter(input, &spans, &attempt.survey, fitted);
+                match shorter {
+                    Some(shorter) => spans = shorter,
+                    None if !evidence.attachments.is_empty() => {
+                        evidence = Taken::nothing(input.evidence, "no room in the dump");
+                        spans = size::asked(input);
+                    }
+                    None => {
+                        return Err(WriteError::TooSmall {
+                            max_dump_bytes: limits.max_dump_bytes,
+                        });
+                    }
+                }
             }
         }
     }
@@ -111,7 +125,11 @@ pub fn write(dir: &Path, input: &DumpInput<'_>, limits: &Limits) -> Result<Writt
 
 /// Why an attempt failed.
 enum Failure {
-    TooLarge { fitted: u64 },
+    TooLarge {
+        fitted: u64,
+    },
+    /// Evidence could not be read back.
+    Evidence,
     Io(io::Error),
 }
 
@@ -130,22 +148,38 @@ impl From<SinkError> for Failure {
     }
 }
 
+impl From<AttachError> for Failure {
+    fn from(error: AttachError) -> Self {
+        match error {
+            AttachError::Unreadable => Self::Evidence,
+            AttachError::Sink(error) => error.into(),
+        }
+    }
+}
+
 /// One attempt to write the records of these spans.
 struct Attempt<'a> {
     dir: &'a Path,
     input: &'a DumpInput<'a>,
     spans: &'a [Span; LANES],
+    evidence: &'a Taken<'a>,
     survey: Survey,
     ledger: Ledger,
 }
 
 impl<'a> Attempt<'a> {
-    fn new(dir: &'a Path, input: &'a DumpInput<'a>, spans: &'a [Span; LANES]) -> Self {
+    fn new(
+        dir: &'a Path,
+        input: &'a DumpInput<'a>,
+        spans: &'a [Span; LANES],
+        evidence: &'a Taken<'a>,
+    ) -> Self {
         let survey = Survey::new(input.frozen, spans);
         Self {
             dir,
             input,
             spans,
+            evidence,
             ledger: Ledger::new(input, &survey, spans),
             survey,
         }
@@ -161,15 +195,17 @@ impl<'a> Attempt<'a> {
         let stem = name::stem(triggered, &incident.rule, incident.id);
         let file = NewFile::create(self.dir, &format!("{stem}.{DUMP_EXTENSION}"))?;
         let name = file_name(file.target());
-        let mut sink = Sink::new(file, bytes_max);
+        let attached = self.evidence.bytes();
+        let mut sink = Sink::new(file, bytes_max.saturating_sub(attached));
         let metadata = self.head(&mut sink)?;
         let (mut written, contents) = self.messages(sink)?;
+        written.sink.allow(attached);
         if let Err(error) = self.tail(&mut written, &contents, &metadata) {
-            return Err(match Failure::from(error) {
+            return Err(match error {
                 Failure::TooLarge { .. } => Failure::TooLarge {
                     fitted: written.messages,
                 },
-                io => io,
+                other @ (Failure::Evidence | Failure::Io(_)) => other,
             });
         }
         let bytes = written.sink.bytes();
@@ -201,6 +237,7 @@ impl<'a> Attempt<'a> {
             (PROBES, json(input.probes)?),
             (COVERAGE, json(&self.ledger.coverage)?),
             (LOSS, json(&self.ledger.loss)?),
+            (EVIDENCE, json(&self.evidence.report)?),
         ];
         let mut out = mcap::MAGIC.to_vec();
         let library = concat!("recorder ", env!("CARGO_PKG_VERSION"));
@@ -305,13 +342,18 @@ impl<'a> Attempt<'a> {
         written: &mut Compressed,
         contents: &Contents,
         metadata: &[MetadataIndex],
-    ) -> Result<(), SinkError> {
+    ) -> Result<(), Failure> {
+        let mut attachments: Vec<AttachmentIndex<'_>> = Vec::new();
+        for attachment in &self.evidence.attachments {
+            attachments.push(evidence::write(&mut written.sink, attachment)?);
+        }
         let (start_time, end_time) = contents.times.unwrap_or_default();
         let summary = Summary {
             schemas: &contents.schema_records,
             channels: &contents.channel_records,
             statistics: Statistics {
                 schemas: contents.schemas(),
+                attachments: attachments.len() as u32,
                 metadata: metadata.len() as u32,
                 chunks: written.chunks.len() as u32,
                 start_time,
@@ -320,9 +362,10 @@ impl<'a> Attempt<'a> {
             },
             chunks: &written.chunks,
             metadata,
+            attachments: &attachments,
         };
         let bytes = summary.encode(written.sink.bytes(), written.sink.crc());
-        written.sink.write(&bytes)
+        Ok(written.sink.write(&bytes)?)
     }
 
     /// Makes both files durable, then gives them their names.

@@ -8,6 +8,7 @@ use mcap::records::op;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
+use super::attachments::Attachments;
 use super::events::Events;
 use super::messages::Messages;
 use super::source::Source;
@@ -106,7 +107,17 @@ impl Dump {
         Some(statistics.messages)
     }
 
-    pub(super) fn source(&self) -> &Source {
+    /// Finds the attachments.
+    ///
+    /// # Errors
+    ///
+    /// What the file system reports; damage is part of the result.
+    pub fn attachments(&self) -> io::Result<Attachments> {
+        Attachments::read(&self.source, self.summary.as_ref())
+    }
+
+    /// Returns where its bytes are.
+    pub fn source(&self) -> &Source {
         &self.source
     }
 

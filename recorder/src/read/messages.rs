@@ -55,7 +55,7 @@ impl<'a> Messages<'a> {
         let channels = summary.map(|summary| &summary.channels[..]).unwrap_or(&[]);
         Self {
             source,
-            walk: Walk::new(source, summary.map(|summary| summary.data_end)),
+            walk: Walk::new(source, summary),
             chunks: Chunks::default(),
             chunk: None,
             channels: channels

@@ -8,9 +8,11 @@
 //! | [`source`] | bytes by position |
 //! | [`walk`], [`chunk`], [`wire`] | records, and the next chunk behind what is broken |
 //! | [`summary`], [`messages`] | what is where; messages in file order |
+//! | [`attachments`] | evidence beside the events |
 //! | [`events`], [`cause`] | events, numbered and linked |
 //! | [`dump`], [`verify`] | metadata and events of one file; whether it is as it was written |
 
+pub mod attachments;
 pub mod cause;
 pub mod chunk;
 pub mod damage;
@@ -23,6 +25,7 @@ pub mod verify;
 pub mod walk;
 pub mod wire;
 
+pub use attachments::{Attachment, Attachments};
 pub use damage::{Damage, Damages, Flaw};
 pub use dump::{Dump, ReadError};
 pub use events::{Entry, Events};

@@ -29,6 +29,8 @@ pub struct Summary {
     pub channels: Vec<Channel>,
     /// Where the metadata records are.
     pub metadata: Vec<Extent>,
+    /// Where the attachments are.
+    pub attachments: Vec<Extent>,
 }
 
 impl Summary {
@@ -102,17 +104,33 @@ impl Summary {
             match opcode {
                 op::CHANNEL => self.channels.push(Channel::parse(body)?),
                 op::STATISTICS => self.statistics = Some(Statistics::parse(body)?),
-                op::METADATA_INDEX => {
-                    let mut fields = Fields(body);
-                    let offset = fields.u64()?;
-                    self.metadata.push(Extent {
-                        offset,
-                        opcode: op::METADATA,
-                        len: fields.u64()?.checked_sub(PREFIX)?,
-                    });
-                }
+                op::METADATA_INDEX => self.metadata.push(indexed(body, op::METADATA)?),
+                op::ATTACHMENT_INDEX => self.attachments.push(indexed(body, op::ATTACHMENT)?),
                 _ => {}
             }
         }
     }
+
+    /// Returns the offset that all chunks are before, if the summary knows one.
+    pub fn chunks_end(&self) -> u64 {
+        let attachments = self.attachments.iter().map(|extent| extent.offset);
+        attachments
+            .min()
+            .unwrap_or(self.data_end)
+            .min(self.data_end)
+    }
+}
+
+/// Returns the record that an index entry leads to: both kinds begin with its offset and its length.
+fn indexed(body: &[u8], opcode: u8) -> Option<Extent> {
+    let mut fields = Fields(body);
+    let offset = fields.u64()?;
+    let len = fields.u64()?.checked_sub(PREFIX)?;
+    // An end beyond what can be counted leads nowhere.
+    offset.checked_add(PREFIX)?.checked_add(len)?;
+    Some(Extent {
+        offset,
+        opcode,
+        len,
+    })
 }

@@ -6,7 +6,7 @@
 //! | tampered | structure and CRCs hold, yet the file is not the one that its sidecar describes, or contradicts itself: somebody wrote it so |
 //! | complete | neither |
 //!
-//! Checked are: every record and its length; the CRC of every chunk, of the data section and of the summary; that every
+//! Checked are: every record and its length; the CRC of every chunk and attachment, of the data section and of the summary; that every
 //! event is the message that its topic promises; the counts of the summary against what is there; and, with a sidecar,
 //! its length and SHA-256 against the file, and its incident against the one in the file. Without a sidecar a changed file
 //! whose CRCs were made again looks complete: [`Seal::Missing`] says that nothing vouched for it. A sidecar is a file like
@@ -142,6 +142,9 @@ fn examine(
     }
     let mut damage = events.damages().clone();
     let counts = events.counts();
+    for broken in broken_attachments(dump)? {
+        damage.push(broken);
+    }
     let sums = Sums::of(dump, |bytes| progress(dump.bytes() + bytes))?;
     if let Some(flaw) = sums.flaw(dump.summary()) {
         damage.push(flaw);
@@ -198,6 +201,16 @@ fn examine(
         damage,
         contradictions,
     })
+}
+
+/// Returns which attachments are not as they were written.
+fn broken_attachments(dump: &Dump) -> io::Result<Vec<Damage>> {
+    let attachments = dump.attachments()?;
+    let mut broken = attachments.broken;
+    for attachment in attachments.found {
+        broken.extend(attachment.copy_to(dump.source(), &mut io::sink())?);
+    }
+    Ok(broken)
 }
 
 /// Compares what the summary counts with what is there.

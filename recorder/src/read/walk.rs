@@ -8,13 +8,18 @@
 //! The walk trusts no length that leads nowhere. When there is no record where one should be, it searches for the next
 //! chunk by its signature, from the end of the last record whose content was confirmed: a wrong length may have led past
 //! it. It never goes back behind a chunk that it gave out, so that every walk ends.
+//!
+//! Attachments stand behind all chunks. What they hold may look like a chunk (another dump, say), so nothing is searched for
+//! behind the first of them.
 
 use std::io;
 
 use mcap::records::op;
 
+use super::attachments::Attachment;
 use super::damage::{Damage, Flaw};
 use super::source::Source;
+use super::summary::Summary;
 use super::wire::{CHUNK_FIXED, Footer, MAGIC, PREFIX};
 
 /// Bytes searched at a time for the next chunk.
@@ -71,6 +76,8 @@ pub struct Walk<'a> {
     floor: u64,
     /// Offset of the data end record, if an intact footer leads to it.
     data_end: Option<u64>,
+    /// No chunk is searched for behind this offset: attachments begin there.
+    search_end: u64,
     /// How often the search found a chunk that a wrong length had led past.
     rewinds: u32,
     state: State,
@@ -85,13 +92,14 @@ enum State {
 }
 
 impl<'a> Walk<'a> {
-    /// Starts at the first byte; `data_end` is where the data section ends, if that is known.
-    pub fn new(source: &'a Source, data_end: Option<u64>) -> Self {
+    /// Starts at the first byte. An intact summary says where the data section and the chunks in it end.
+    pub fn new(source: &'a Source, summary: Option<&Summary>) -> Self {
         Self {
             source,
             at: 0,
             floor: 0,
-            data_end,
+            data_end: summary.map(|summary| summary.data_end),
+            search_end: summary.map_or(source.len(), Summary::chunks_end),
             rewinds: 0,
             state: State::Start,
         }
@@ -177,6 +185,13 @@ impl<'a> Walk<'a> {
             };
             return self.search(cut).map(Some);
         };
+        if extent.opcode == op::ATTACHMENT {
+            if Attachment::parse(self.source, &extent)?.is_none() {
+                return self.search(Flaw::Malformed("attachment")).map(Some);
+            }
+            self.search_end = self.search_end.min(at);
+            self.floor = self.floor.max(at);
+        }
         if extent.end() > self.source.len() {
             return self.search(Flaw::Cut).map(Some);
         }
@@ -218,7 +233,7 @@ impl<'a> Walk<'a> {
 
     /// Finds where to go on: the next chunk, else the end of the data section if it is not behind `at`.
     fn resume(&self, at: u64) -> io::Result<(u64, Found)> {
-        if let Some(chunk) = find_chunk(self.source, self.floor)? {
+        if let Some(chunk) = find_chunk(self.source, self.floor, self.search_end)? {
             return Ok((chunk, Found::Chunk));
         }
         Ok(match self.data_end {
@@ -260,12 +275,13 @@ pub fn read_extent(source: &Source, offset: u64) -> io::Result<Option<Extent>> {
     }))
 }
 
-/// Finds the first chunk at or behind an offset by its signature.
-fn find_chunk(source: &Source, from: u64) -> io::Result<Option<u64>> {
+/// Finds the first chunk at or behind an offset, and before another, by its signature.
+fn find_chunk(source: &Source, from: u64, end: u64) -> io::Result<Option<u64>> {
+    let end = end.min(source.len());
     let mut at = from.saturating_add(SIGNATURE_AT);
     let mut window = Vec::new();
-    while at + (SIGNATURE.len() as u64) <= source.len() {
-        let left = usize::try_from(source.len() - at).unwrap_or(usize::MAX);
+    while at + (SIGNATURE.len() as u64) <= end {
+        let left = usize::try_from(end - at).unwrap_or(usize::MAX);
         source.read_into(&mut window, at, left.min(SEARCH_BYTES))?;
         for (index, found) in window.windows(SIGNATURE.len()).enumerate() {
             if found == SIGNATURE {
