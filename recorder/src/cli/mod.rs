@@ -6,6 +6,7 @@
 pub mod config;
 pub mod doctor;
 pub mod export;
+pub mod extract;
 pub mod list;
 mod reading;
 pub mod run;
@@ -62,6 +63,8 @@ enum Command {
     Show(show::Args),
     /// Write a dump in another format
     Export(export::Args),
+    /// List the evidence in a dump, or write it to files
+    Extract(extract::Args),
     /// Check that dumps are whole and unchanged
     Verify(verify::Args),
     /// Check whether this host can record
@@ -88,6 +91,7 @@ pub fn main() -> ExitCode {
         Command::List(args) => list::run(args, &paths),
         Command::Show(args) => show::run(args, &paths),
         Command::Export(args) => export::run(args, &paths),
+        Command::Extract(args) => extract::run(args, &paths),
         Command::Verify(args) => verify::run(args, &paths),
         Command::Doctor(args) => doctor::run(args, &paths),
         Command::Config(args) => config::run(args, &file),

@@ -1,8 +1,9 @@
 //! What a dump says of itself beside its events, in words.
 
-use crate::cli::text::{duration, escape, plural};
+use crate::cli::text::{bytes, duration, escape, escape_short, plural};
 use crate::dump::{
-    CLOCKS, COVERAGE, Clocks, Coverage, HOST, Host, LOSS, LossLedger, Shortfall, Verdict,
+    CLOCKS, COVERAGE, Clocks, CollectorReport, Coverage, EVIDENCE, EvidenceReport, HOST, Host,
+    LOSS, LossLedger, Shortfall, Verdict,
 };
 use crate::incident::Incident;
 use crate::read::Dump;
@@ -20,6 +21,8 @@ pub struct Facts {
     pub coverage: Vec<String>,
     /// What is missing.
     pub loss: Option<Loss>,
+    /// What became of each collector, a line for each.
+    pub evidence: Vec<String>,
 }
 
 /// What a loss ledger says.
@@ -49,9 +52,57 @@ impl Facts {
                 .map(|(coverage, trigger)| covered(&coverage, trigger))
                 .unwrap_or_default(),
             loss: ledger.as_ref().map(missing),
+            evidence: collected(&dump.metadata(EVIDENCE).unwrap_or_default()),
             incident,
         }
     }
+}
+
+fn collected(report: &EvidenceReport) -> Vec<String> {
+    let collectors = &report.collectors;
+    let names = collectors
+        .iter()
+        .map(|one| escape(&one.name).chars().count());
+    let width = names.max().unwrap_or(0);
+    let line = |one: &CollectorReport| format!("{:width$}  {}", escape(&one.name), outcome(one));
+    collectors.iter().map(line).collect()
+}
+
+/// Says what became of a collector.
+fn outcome(collector: &CollectorReport) -> String {
+    let mut words = vec![collector.state.name().to_owned()];
+    if let Some(code) = collector.exit_code.filter(|code| *code != 0) {
+        words.push(format!("exit code {code}"));
+    }
+    if let Some(signal) = collector.signal {
+        words.push(format!("signal {signal}"));
+    }
+    if let Some(duration_ns) = collector.duration_ns {
+        words.push(format!("in {}", duration(duration_ns)));
+    }
+    if collector.attachment.is_some() {
+        let cut = if collector.truncated { ", cut" } else { "" };
+        words.push(format!("{}{cut}", bytes(collector.bytes)));
+    }
+    if collector.killed > 0 {
+        words.push(match collector.killed {
+            1 => "1 process that it left was killed".to_owned(),
+            killed => format!("{killed} processes that it left were killed"),
+        });
+    }
+    words.extend(
+        collector
+            .detail
+            .as_deref()
+            .map(|detail| escape(detail).into_owned()),
+    );
+    if collector.detail.is_none()
+        && let Some(stderr) = &collector.stderr
+    {
+        let first = stderr.lines().next().unwrap_or_default();
+        words.push(escape_short(first, 80));
+    }
+    words.join(", ")
 }
 
 fn covered(coverage: &Coverage, trigger_boot_ns: u64) -> Vec<String> {

@@ -63,6 +63,7 @@ pub fn tell(facts: &Facts, survey: &Survey, damages: &Damages, palette: Palette)
         };
         rows.add("missing", palette.paint(style, &loss.words));
     }
+    rows.all("evidence", &facts.evidence);
     let places = damages.places.iter().take(PLACES_SHOWN);
     rows.all(
         "damaged",
