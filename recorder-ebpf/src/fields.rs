@@ -118,6 +118,20 @@ macro_rules! for_each_field {
                 TASK_STACK = task_struct.stack;
                 TASK_SESSION = task_struct.sessionid;
                 TASK_LOGIN_UID = task_struct.loginuid;
+                TASK_FS_BASE = task_struct.thread.fsbase;
+                TASK_GS_BASE = task_struct.thread.gsbase;
+                MM_MAPPINGS = mm_struct.mm_mt.ma_root;
+                MAPLE_RANGE_SLOTS = maple_range_64.slot;
+                MAPLE_ARANGE_SLOTS = maple_arange_64.slot;
+                VMA_START = vm_area_struct.vm_start;
+                VMA_END = vm_area_struct.vm_end;
+                VMA_FLAGS = vm_area_struct.vm_flags;
+                VMA_OFFSET = vm_area_struct.vm_pgoff;
+                VMA_FILE = vm_area_struct.vm_file;
+                FILE_DENTRY = file.f_path.dentry;
+                DENTRY_PARENT = dentry.d_parent;
+                DENTRY_NAME = dentry.d_name.name;
+                DENTRY_INODE = dentry.d_inode;
             }
         }
     };

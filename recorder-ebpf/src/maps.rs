@@ -2,10 +2,13 @@
 
 use aya_ebpf::btf_maps::{LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
-use recorder_ebpf::abi::{FAULTS_MAX, LaneStats, REGISTERS_MAX, SENDERS_MAX, Sender};
+use recorder_ebpf::abi::{
+    FAULTS_MAX, LaneStats, MAPPINGS_MAX, Mapping, REGISTERS_MAX, SENDERS_MAX, Sender,
+};
 
-/// Default size of the failure lane's ring; the agent may set another before it loads.
-const FAILURE_RING_BYTES: usize = 1 << 20;
+/// Default size of the failure lane's ring, for some 200 crashes with all of their stack before the reader's first look;
+/// the agent may set another before it loads.
+const FAILURE_RING_BYTES: usize = 4 << 20;
 /// Default size of the lifecycle lane's ring.
 const LIFECYCLE_RING_BYTES: usize = 4 << 20;
 
@@ -32,6 +35,10 @@ pub static FAULTS: LruHashMap<u32, Fault, { FAULTS_MAX as usize }> = LruHashMap:
 /// Where a fault is put together: too large for the stack.
 #[btf_map]
 pub static FAULT_SCRATCH: PerCpuArray<Fault, 1> = PerCpuArray::new();
+
+/// Where the mappings of a crash are put together.
+#[btf_map]
+pub static MAPPINGS: PerCpuArray<Mappings, 1> = PerCpuArray::new();
 
 /// Processes whose fatal signal is recorded: the rest of their threads have nothing to add.
 #[btf_map]
@@ -71,4 +78,28 @@ pub struct Fault {
     pub code: i32,
     /// User registers, in the kernel's order.
     pub registers: [u64; REGISTERS_MAX],
+}
+
+/// Words of a node of the kernel's tree of mappings.
+pub const NODE_WORDS: usize = 32;
+/// Room for a path, and for as much again as the verifier believes could be written behind it.
+pub const PATH_BYTES: usize = 512;
+
+/// The mappings found so far, and what finding them needs: too large for the stack.
+#[repr(C)]
+pub struct Mappings {
+    /// How many were found.
+    pub len: u64,
+    /// How often the tree was searched.
+    pub searches: u64,
+    /// The last mapping that was found and not wanted.
+    pub unwanted_start: u64,
+    /// Its end.
+    pub unwanted_end: u64,
+    /// A node of the tree.
+    pub node: [u64; NODE_WORDS],
+    /// A path.
+    pub path: [u8; PATH_BYTES],
+    /// What was found.
+    pub list: [Mapping; MAPPINGS_MAX],
 }

@@ -46,6 +46,14 @@ impl Program {
         }
     }
 
+    /// Returns the program at `path`, which the caller keeps.
+    pub fn at(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            _directory: None,
+        }
+    }
+
     /// Returns its path.
     pub fn path(&self) -> &Path {
         &self.path

@@ -10,6 +10,12 @@ pub const STACK_FRAMES_MAX: usize = 64;
 pub const REGISTERS_MAX: usize = 34;
 /// Bytes of code captured at the instruction pointer: the longest x86 instruction has 15.
 pub const INSTRUCTION_BYTES: usize = 16;
+/// Most bytes of stack memory in one record.
+pub const STACK_MEMORY_BYTES_MAX: usize = 16 << 10;
+/// Most mappings in one record.
+pub const MAPPINGS_MAX: usize = 8;
+/// Longest captured path of a mapped file, in bytes, one NUL for each of its names included.
+pub const MAPPING_PATH_BYTES_MAX: usize = 192;
 /// Signals whose senders are remembered until the target dies; the least recently used is forgotten first.
 pub const SENDERS_MAX: u32 = 4096;
 /// Faults taken by a handler that are remembered, for a handler that raises the signal again.
@@ -27,4 +33,6 @@ const _: () = {
         "a mask bounds it for the verifier"
     );
     assert!(INSTRUCTION_BYTES.is_multiple_of(8));
+    assert!(STACK_MEMORY_BYTES_MAX.is_multiple_of(4096));
+    assert!(MAPPING_PATH_BYTES_MAX.is_multiple_of(8));
 };

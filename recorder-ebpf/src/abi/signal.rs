@@ -2,7 +2,9 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::{COMM_LEN, Header, INSTRUCTION_BYTES, REGISTERS_MAX, STACK_FRAMES_MAX};
+use super::{
+    COMM_LEN, Header, INSTRUCTION_BYTES, MAPPING_PATH_BYTES_MAX, REGISTERS_MAX, STACK_FRAMES_MAX,
+};
 
 /// Length of a GNU build ID as the kernel reports it.
 pub const BUILD_ID_LEN: usize = 20;
@@ -13,9 +15,24 @@ pub const SIGNAL_HAS_REGISTERS: u8 = 1;
 pub const SIGNAL_HAS_SENDER: u8 = 2;
 /// Flag of [`SignalFatal`]: a handler took the fault and raised it again; fault, registers and code are the first one's.
 pub const SIGNAL_RERAISED: u8 = 4;
+/// Flag of [`SignalFatal`]: `fs_base` and `gs_base` are known.
+pub const SIGNAL_HAS_BASES: u8 = 8;
 
 /// Flag of [`Sender`]: the kernel sent the signal on its own account; the process is the one it ran in.
 pub const SENDER_KERNEL: u32 = 1;
+
+/// Flag of [`Mapping`]: it can be read.
+pub const MAPPING_READ: u32 = 1;
+/// Flag of [`Mapping`]: it can be written.
+pub const MAPPING_WRITE: u32 = 2;
+/// Flag of [`Mapping`]: it can be executed.
+pub const MAPPING_EXECUTE: u32 = 4;
+/// Flag of [`Mapping`]: writes to it are seen by others who map the file.
+pub const MAPPING_SHARED: u32 = 8;
+/// Flag of [`Mapping`]: a file is mapped; without it, memory.
+pub const MAPPING_FILE: u32 = 1 << 30;
+/// Flag of [`Mapping`]: the path was longer than what was captured.
+pub const MAPPING_PATH_TRUNCATED: u32 = 1 << 31;
 
 /// What `registers` mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +78,36 @@ pub struct Frame {
     pub offset_or_ip: u64,
 }
 
+/// A part of a process's address space.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Mapping {
+    /// First address.
+    pub start: u64,
+    /// Address after the last.
+    pub end: u64,
+    /// Where in the file it begins, in bytes.
+    pub file_offset: u64,
+    /// Inode of the file.
+    pub inode: u64,
+    /// Device of the file's filesystem, as the kernel packs it.
+    pub device: u32,
+    /// `MAPPING_*` flags.
+    pub flags: u32,
+    /// Bytes in `path`.
+    pub path_len: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Path of the file from the root of its filesystem: its names, the file's own first, each ended by a NUL.
+    pub path: [u8; MAPPING_PATH_BYTES_MAX],
+}
+
 /// A signal with default action ended a process.
+///
+/// # Shape
+///
+/// Followed by `stack_memory_len` bytes of stack, a multiple of eight, then `mappings_len` times a [`Mapping`]. Only signals
+/// that dump core have either.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct SignalFatal {
@@ -87,8 +133,18 @@ pub struct SignalFatal {
     pub stack_len: u32,
     /// Bytes in `instruction`.
     pub instruction_len: u32,
+    /// Mappings that follow: of the stack, the code, and what the frames and the stack memory refer to.
+    pub mappings_len: u32,
+    /// Bytes of stack memory that follow, a multiple of eight.
+    pub stack_memory_len: u32,
     /// Zero.
     pub reserved: u32,
+    /// Address of the first byte of stack memory: `sp`, or the next that can be read.
+    pub stack_memory_address: u64,
+    /// Base of the segment `fs`, which finds the thread's own variables (x86-64).
+    pub fs_base: u64,
+    /// Base of the segment `gs` (x86-64).
+    pub gs_base: u64,
     /// The sender, if `flags` say so.
     pub sender: Sender,
     /// User registers, in the kernel's order.
@@ -105,4 +161,6 @@ const _: () = {
     assert!(size_of::<Frame>() == 32);
     assert!(size_of::<Sender>() == 8 + 6 * 4 + COMM_LEN);
     assert!(size_of::<SignalFatal>().is_multiple_of(8));
+    assert!(size_of::<Mapping>() == 8 * 4 + 4 * 4 + MAPPING_PATH_BYTES_MAX);
+    assert!(size_of::<Mapping>().is_multiple_of(8));
 };

@@ -2,6 +2,7 @@
 
 mod block;
 mod filesystem;
+mod mapping;
 mod oom;
 mod process;
 mod signal;

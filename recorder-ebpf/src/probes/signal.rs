@@ -6,19 +6,21 @@ use aya_ebpf::helpers::generated::{bpf_get_stack, bpf_probe_read_user, bpf_task_
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use recorder_ebpf::abi::{
-    EventKind, Frame, INSTRUCTION_BYTES, REGISTERS_MAX, SENDER_KERNEL, SIGNAL_HAS_REGISTERS,
-    SIGNAL_HAS_SENDER, SIGNAL_RERAISED, STACK_FRAMES_MAX, Sender, SignalFatal,
+    EventKind, Frame, INSTRUCTION_BYTES, MAPPINGS_MAX, Mapping, REGISTERS_MAX, SENDER_KERNEL,
+    SIGNAL_HAS_BASES, SIGNAL_HAS_REGISTERS, SIGNAL_HAS_SENDER, SIGNAL_RERAISED, STACK_FRAMES_MAX,
+    STACK_MEMORY_BYTES_MAX, Sender, SignalFatal,
 };
 use recorder_ebpf::fields::ABSENT;
 
+use super::mapping;
 use crate::emit::{boot_ns, reserve};
 use crate::globals::{
     ARCH, KSIGACTION_HANDLER, REGISTER_IP, REGISTER_SP, REGISTERS_BYTES, REGISTERS_TOP,
-    SIGHAND_ACTION, SIGNAL_FLAGS, SIGNAL_GROUP_EXIT_CODE, TASK_ERROR_CODE, TASK_SIGHAND,
-    TASK_SIGNAL, TASK_STACK, TASK_TRAP_NR,
+    SIGHAND_ACTION, SIGNAL_FLAGS, SIGNAL_GROUP_EXIT_CODE, TASK_ERROR_CODE, TASK_FS_BASE,
+    TASK_GS_BASE, TASK_SIGHAND, TASK_SIGNAL, TASK_STACK, TASK_TRAP_NR,
 };
-use crate::kernel::{Object, Task, copy, copy_to, load, load_or_zero};
-use crate::maps::{DYING, FAULT_SCRATCH, FAULTS, Process, SENDERS};
+use crate::kernel::{Object, Task, copy, copy_to, has, load, load_or_zero};
+use crate::maps::{DYING, FAULT_SCRATCH, FAULTS, Fault, MAPPINGS, Process, SENDERS};
 
 const SIGKILL: u32 = 9;
 const SIG_DFL: u64 = 0;
@@ -27,6 +29,22 @@ const SIG_DFL: u64 = 0;
 const HARMLESS: u64 = bit(17) | bit(18) | bit(19) | bit(20) | bit(21) | bit(22) | bit(23) | bit(28);
 /// Signals by which the processor's faults arrive: ILL, TRAP, BUS, FPE, SEGV, SYS.
 const FAULT_SIGNALS: u64 = bit(4) | bit(5) | bit(7) | bit(8) | bit(11) | bit(31);
+
+/// Signals that dump core by default: QUIT, ILL, TRAP, ABRT, BUS, FPE, SEGV, XCPU, XFSZ, SYS. Only these are about the
+/// program's own state, so that only these are worth its stack.
+const CORE_SIGNALS: u64 =
+    bit(3) | bit(4) | bit(5) | bit(6) | bit(7) | bit(8) | bit(11) | bit(24) | bit(25) | bit(31);
+
+/// Stack memory up to this length travels in the smaller of two sizes of record.
+const STACK_MEMORY_BYTES_SMALL: usize = 4 << 10;
+/// Bytes between two looks at whether the stack goes on: the smallest page.
+const PAGE_BYTES: u64 = 4 << 10;
+/// Pages that the stack pointer of a used-up stack may be away from it.
+const GUARD_PAGES_MAX: u32 = 4;
+/// Words of stack memory that are taken for return addresses, innermost first.
+const WORDS_MAX: usize = 512;
+/// Frames whose mappings are looked up.
+const FRAMES_MAX: usize = 32;
 
 /// `si_code` of signals that a process sends: kill, sigqueue, message queues, tkill.
 const SI_USER: i32 = 0;
@@ -164,6 +182,29 @@ pub fn signal_fatal(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// A record with room for `STACK` bytes of stack and all mappings behind them.
+#[repr(C)]
+struct FatalRecord<const STACK: usize> {
+    fatal: SignalFatal,
+    stack: [u64; STACK],
+    mappings: [Mapping; MAPPINGS_MAX],
+}
+
+/// What is known of a death before its record is written.
+struct Death {
+    delivered: u32,
+    signal: u32,
+    info: SigInfo,
+    /// Where the kernel saved the user registers.
+    registers: u64,
+    /// The fault that a handler took and raised again.
+    fault: Option<*const Fault>,
+    sender: Option<*const Sender>,
+    sp: u64,
+    /// Where the stack memory begins.
+    stack: u64,
+}
+
 #[inline(always)]
 fn fatal(ctx: &BtfTracePointContext, task: Task, delivered: u32, signal: u32) {
     let process = Process {
@@ -174,20 +215,161 @@ fn fatal(ctx: &BtfTracePointContext, task: Task, delivered: u32, signal: u32) {
     if DYING.insert(process, 1, u64::from(BPF_NOEXIST)).is_err() {
         return;
     }
-    let Some(mut slot) = reserve::<SignalFatal>(EventKind::SignalFatal) else {
-        return;
-    };
-    let record = slot.record();
     let info = if delivered == signal {
         SigInfo::read(ctx.arg(1))
     } else {
         SigInfo::default()
     };
-    // SAFETY: `record` is room for one; the pointers stay inside it, and every field is written before it is submitted.
+    let sender = SENDERS.get_ptr(process.tgid).filter(|sender| {
+        // SAFETY: the map's values stay readable while the program runs.
+        let sender = unsafe { **sender };
+        sender.signal == signal && sender.boot_ns >= process.start_boot_ns
+    });
+    let raised = match sender {
+        // SAFETY: as above.
+        Some(sender) => unsafe { (*sender).tgid == process.tgid },
+        None => raised_by_itself(&info, task),
+    };
+    let fault = FAULTS.get_ptr(task.pid()).filter(|fault| {
+        // SAFETY: as above.
+        let fault = unsafe { &**fault };
+        raised && fault.start_boot_ns == process.start_boot_ns && fault.signal == signal
+    });
+    let registers = user_registers(task);
+    let sp = match fault {
+        // SAFETY: as above.
+        Some(fault) => unsafe { (*fault).sp },
+        None => copy(registers + u64::from(REGISTER_SP.load())).unwrap_or(0),
+    };
+    // A thread that another's crash takes along has nothing to show.
+    let dumps_core = delivered == signal && signal < 32 && CORE_SIGNALS & bit(signal & 31) != 0;
+    let stack = if dumps_core { stack_start(sp) } else { sp };
+    let death = Death {
+        delivered,
+        signal,
+        info,
+        registers,
+        fault,
+        sender,
+        sp,
+        stack,
+    };
+    let stack = if dumps_core { readable(stack) } else { 0 };
+    if !dumps_core {
+        write::<0>(ctx, task, &death, None);
+    } else if stack <= STACK_MEMORY_BYTES_SMALL as u64 {
+        write::<{ STACK_MEMORY_BYTES_SMALL / 8 }>(ctx, task, &death, Some(stack));
+    } else {
+        write::<{ STACK_MEMORY_BYTES_MAX / 8 }>(ctx, task, &death, Some(stack));
+    }
+}
+
+/// Returns the first address from `sp` on that can be read: a stack that is used up ends above its pointer.
+#[inline(always)]
+fn stack_start(sp: u64) -> u64 {
+    let mut start = sp;
+    for _ in 0..GUARD_PAGES_MAX {
+        if is_readable(start) {
+            return start;
+        }
+        start = (start | (PAGE_BYTES - 1)).wrapping_add(1);
+    }
+    sp
+}
+
+/// Returns how many bytes can be read from `start` on, in whole words, looking once into each page.
+#[inline(always)]
+fn readable(start: u64) -> u64 {
+    let mut len = 0;
+    for _ in 0..=STACK_MEMORY_BYTES_MAX as u64 / PAGE_BYTES {
+        let address = start.wrapping_add(len);
+        if !is_readable(address) {
+            break;
+        }
+        len += PAGE_BYTES - (address & (PAGE_BYTES - 1));
+    }
+    if len > STACK_MEMORY_BYTES_MAX as u64 {
+        len = STACK_MEMORY_BYTES_MAX as u64;
+    }
+    len & !7
+}
+
+#[inline(always)]
+fn is_readable(address: u64) -> bool {
+    let mut byte = 0_u8;
+    // SAFETY: the destination is one byte long.
+    unsafe { bpf_probe_read_user((&raw mut byte).cast(), 1, address as *const _) == 0 }
+}
+
+/// Writes the record, with the stack and the mappings if `stack` says how many bytes of it can be read.
+#[inline(always)]
+fn write<const STACK: usize>(
+    ctx: &BtfTracePointContext,
+    task: Task,
+    death: &Death,
+    stack: Option<u64>,
+) {
+    let Some(mut slot) = reserve::<FatalRecord<STACK>>(EventKind::SignalFatal) else {
+        return;
+    };
+    let whole = slot.record();
+    // SAFETY: `whole` is room for one; the pointers stay inside it, and every field is written before it is submitted.
     unsafe {
-        zero(&raw mut (*record).registers);
-        let registers = user_registers(task);
+        let record = &raw mut (*whole).fatal;
+        let mut flags = describe(record, death);
+        stack_frames(ctx, record);
+        if let Some(sender) = death.sender {
+            flags |= SIGNAL_HAS_SENDER;
+            (&raw mut (*record).sender).write(*sender);
+            if death.delivered != death.signal || death.info.code == 0 {
+                (&raw mut (*record).code).write((*sender).code);
+            }
+        } else {
+            zero(&raw mut (*record).sender);
+        }
+        if has(&TASK_FS_BASE) && has(&TASK_GS_BASE) {
+            flags |= SIGNAL_HAS_BASES;
+        }
+        (&raw mut (*record).fs_base).write(load_or_zero(task.0, &TASK_FS_BASE));
+        (&raw mut (*record).gs_base).write(load_or_zero(task.0, &TASK_GS_BASE));
+        let mut len = size_of::<SignalFatal>() as u64;
+        let (mut stack_len, mut mappings_len) = (0, 0);
+        if let Some(readable) = stack {
+            stack_len = copy_stack(&raw mut (*whole).stack, death.stack, readable);
+            if mapping::begin() {
+                let ip = (&raw const (*record).ip).read();
+                mapping::note_mapping(ip, 0);
+                mapping::note_mapping(death.stack, 0);
+                mapping::note_mapping((&raw const (*record).fault_address).read(), 0);
+                note_frames(record);
+                note_words(&raw const (*whole).stack, stack_len);
+                mappings_len = copy_mappings(&raw mut (*whole).stack, stack_len);
+            }
+            len += stack_len + mappings_len * size_of::<Mapping>() as u64;
+        }
+        (&raw mut (*record).stack_memory_address).write(death.stack);
+        (&raw mut (*record).stack_memory_len).write(stack_len as u32);
+        (&raw mut (*record).mappings_len).write(mappings_len as u32);
+        let header = slot.header(task, len as u32, flags);
+        (&raw mut (*record).header).write(header);
+    }
+    slot.submit();
+}
+
+/// Writes what the registers and the signal's information say; returns the flags that it is due.
+///
+/// # Safety
+///
+/// `record` is valid for writes.
+#[inline(always)]
+unsafe fn describe(record: *mut SignalFatal, death: &Death) -> u8 {
+    // SAFETY: the caller's; the fault and the sender are values of maps, readable while the program runs.
+    unsafe {
+        let task = Task::current();
+        let info = &death.info;
+        let registers = death.registers;
         let mut flags = 0;
+        zero(&raw mut (*record).registers);
         if copy_to(
             &raw mut (*record).registers,
             REGISTERS_BYTES.load(),
@@ -195,52 +377,49 @@ fn fatal(ctx: &BtfTracePointContext, task: Task, delivered: u32, signal: u32) {
         ) {
             flags |= SIGNAL_HAS_REGISTERS;
         }
-        let ip = copy::<u64>(registers + u64::from(REGISTER_IP.load())).unwrap_or(0);
-        let sp = copy::<u64>(registers + u64::from(REGISTER_SP.load())).unwrap_or(0);
         let is_fault = info.code > 0 && info.code != SI_KERNEL;
-        (&raw mut (*record).signal).write(signal);
+        let mut ip = copy::<u64>(registers + u64::from(REGISTER_IP.load())).unwrap_or(0);
+        (&raw mut (*record).signal).write(death.signal);
         (&raw mut (*record).code).write(info.code);
         (&raw mut (*record).fault_address).write(if is_fault { info.first } else { 0 });
-        (&raw mut (*record).ip).write(ip);
-        (&raw mut (*record).sp).write(sp);
+        (&raw mut (*record).sp).write(death.sp);
         (&raw mut (*record).error_code).write(load_or_zero(task.0, &TASK_ERROR_CODE));
         (&raw mut (*record).trap_number).write(load_or_zero(task.0, &TASK_TRAP_NR));
         (&raw mut (*record).arch).write(ARCH.load());
         (&raw mut (*record).reserved).write(0);
-        let mut instruction_at = ip;
-        let sender = SENDERS.get_ptr(process.tgid).filter(|sender| {
-            (**sender).signal == signal && (**sender).boot_ns >= process.start_boot_ns
-        });
-        let raised = match sender {
-            Some(sender) => (*sender).tgid == process.tgid,
-            None => raised_by_itself(&info, task),
-        };
-        if raised
-            && let Some(fault) = FAULTS.get_ptr(task.pid())
-            && (*fault).start_boot_ns == process.start_boot_ns
-            && (*fault).signal == signal
-        {
+        if let Some(fault) = death.fault {
             flags |= SIGNAL_RERAISED | SIGNAL_HAS_REGISTERS;
             (&raw mut (*record).code).write((*fault).code);
             (&raw mut (*record).fault_address).write((*fault).address);
-            (&raw mut (*record).ip).write((*fault).ip);
-            (&raw mut (*record).sp).write((*fault).sp);
             (&raw mut (*record).error_code).write((*fault).error_code);
             (&raw mut (*record).trap_number).write((*fault).trap_number);
             (&raw mut (*record).registers).write((*fault).registers);
-            instruction_at = (*fault).ip;
+            ip = (*fault).ip;
         }
-        let instruction = &raw mut (*record).instruction;
+        (&raw mut (*record).ip).write(ip);
         let unread = bpf_probe_read_user(
-            instruction.cast(),
+            (&raw mut (*record).instruction).cast(),
             INSTRUCTION_BYTES as u32,
-            instruction_at as *const _,
+            ip as *const _,
         );
         (&raw mut (*record).instruction_len).write(if unread == 0 {
             INSTRUCTION_BYTES as u32
         } else {
             0
         });
+        flags
+    }
+}
+
+/// Writes the frames, in both of the kernel's forms.
+///
+/// # Safety
+///
+/// `record` is valid for writes.
+#[inline(always)]
+unsafe fn stack_frames(ctx: &BtfTracePointContext, record: *mut SignalFatal) {
+    // SAFETY: the caller's; the lengths are those of the arrays.
+    unsafe {
         let addresses = bpf_get_stack(
             ctx.as_ptr(),
             (&raw mut (*record).addresses).cast(),
@@ -258,19 +437,95 @@ fn fatal(ctx: &BtfTracePointContext, task: Task, delivered: u32, signal: u32) {
         } else {
             0
         });
-        if let Some(sender) = sender {
-            flags |= SIGNAL_HAS_SENDER;
-            (&raw mut (*record).sender).write(*sender);
-            if delivered != signal || info.code == 0 {
-                (&raw mut (*record).code).write((*sender).code);
-            }
-        } else {
-            zero(&raw mut (*record).sender);
-        }
-        let header = slot.header(task, size_of::<SignalFatal>() as u32, flags);
-        (&raw mut (*record).header).write(header);
     }
-    slot.submit();
+}
+
+/// Copies `readable` bytes of stack; returns how many it copied.
+///
+/// # Safety
+///
+/// `to` is valid for writes.
+#[inline(always)]
+unsafe fn copy_stack<const STACK: usize>(
+    to: *mut [u64; STACK],
+    start: u64,
+    mut readable: u64,
+) -> u64 {
+    let room = size_of::<[u64; STACK]>() as u64;
+    if readable > room {
+        readable = room;
+    }
+    // SAFETY: `readable` is at most what `to` holds.
+    let unread = unsafe { bpf_probe_read_user(to.cast(), readable as u32, start as *const _) };
+    if unread == 0 { readable } else { 0 }
+}
+
+/// Looks up the mappings of the frames.
+///
+/// # Safety
+///
+/// `record` is readable and its frames are written.
+#[inline(always)]
+unsafe fn note_frames(record: *const SignalFatal) {
+    // SAFETY: the caller's.
+    let len = unsafe { (&raw const (*record).stack_len).read() } as usize;
+    for index in 0..FRAMES_MAX {
+        if index >= len {
+            break;
+        }
+        // SAFETY: `index` is within the array.
+        let address = unsafe { (&raw const (*record).addresses[index]).read_volatile() };
+        mapping::note_mapping(address, 1);
+    }
+}
+
+/// Looks up the mappings of code that words on the stack point into: programs without frame pointers leave only these.
+///
+/// # Safety
+///
+/// `stack` is readable and `len` bytes of it are written.
+#[inline(always)]
+unsafe fn note_words<const STACK: usize>(stack: *const [u64; STACK], len: u64) {
+    for index in 0..WORDS_MAX.min(STACK) {
+        if index as u64 * 8 >= len {
+            break;
+        }
+        // SAFETY: `index` is within the array.
+        let word = unsafe { (&raw const (*stack)[index]).read_volatile() };
+        if word != 0 {
+            mapping::note_mapping(word, 1);
+        }
+    }
+}
+
+/// Copies the mappings behind `stack_len` bytes of stack; returns how many.
+///
+/// # Safety
+///
+/// `stack` is the stack of a [`FatalRecord`], valid for writes.
+#[inline(always)]
+unsafe fn copy_mappings<const STACK: usize>(stack: *mut [u64; STACK], mut stack_len: u64) -> u64 {
+    let Some(mappings) = MAPPINGS.get_ptr(0) else {
+        return 0;
+    };
+    // SAFETY: this CPU's slot, valid while the program runs.
+    let mut len = unsafe { (&raw const (*mappings).len).read_volatile() };
+    if len > MAPPINGS_MAX as u64 {
+        len = MAPPINGS_MAX as u64;
+    }
+    if stack_len > size_of::<[u64; STACK]>() as u64 {
+        stack_len = size_of::<[u64; STACK]>() as u64;
+    }
+    // SAFETY: `stack_len` is at most the length of the stack, which room for all mappings follows.
+    let to = unsafe { stack.cast::<u8>().add(stack_len as usize) };
+    let bytes = len * size_of::<Mapping>() as u64;
+    // SAFETY: this only makes an address.
+    let from = unsafe { &raw const (*mappings).list } as u64;
+    if copy_to(to, bytes as u32, from) {
+        len
+    } else {
+        0
+    }
 }
 
 /// Whether the process sent the signal to itself.

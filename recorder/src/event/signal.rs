@@ -1,14 +1,20 @@
 //! Fatal signals.
 
 use recorder_ebpf::abi::{
-    self, Arch, BUILD_ID_LEN, SENDER_KERNEL, SIGNAL_HAS_REGISTERS, SIGNAL_HAS_SENDER,
-    SIGNAL_RERAISED, SignalFatal,
+    self, Arch, BUILD_ID_LEN, MAPPING_EXECUTE, MAPPING_FILE, MAPPING_PATH_TRUNCATED, MAPPING_READ,
+    MAPPING_SHARED, MAPPING_WRITE, Mapping, SENDER_KERNEL, SIGNAL_HAS_BASES, SIGNAL_HAS_REGISTERS,
+    SIGNAL_HAS_SENDER, SIGNAL_RERAISED, SignalFatal,
 };
 
 use super::{names, process, proto, text};
 
 pub(super) fn fatal(record: &[u8]) -> Option<proto::SignalFatal> {
     let fatal = abi::decode::<SignalFatal>(record)?;
+    let behind = record.get(size_of::<SignalFatal>()..)?;
+    let (stack_memory, behind) = behind.split_at_checked(fatal.stack_memory_len as usize)?;
+    let mut mappings = mappings(behind, fatal.mappings_len as usize)?;
+    let mut stack = stack(&fatal);
+    join(&mut stack, &mut mappings);
     let header = &fatal.header;
     let flag = |flag: u8| header.flags & flag != 0;
     let has_registers = flag(SIGNAL_HAS_REGISTERS);
@@ -33,10 +39,75 @@ pub(super) fn fatal(record: &[u8]) -> Option<proto::SignalFatal> {
         cpu: Some(header.cpu.into()),
         instruction_bytes: (instruction_len > 0)
             .then(|| text::hex(&fatal.instruction[..instruction_len])),
-        stack: stack(&fatal),
+        stack,
         sender: flag(SIGNAL_HAS_SENDER).then(|| sender(&fatal.sender)),
         reraised: Some(flag(SIGNAL_RERAISED)),
+        stack_memory_address: (!stack_memory.is_empty()).then_some(fatal.stack_memory_address),
+        stack_memory: (!stack_memory.is_empty()).then(|| stack_memory.to_vec()),
+        fs_base: flag(SIGNAL_HAS_BASES).then_some(fatal.fs_base),
+        gs_base: flag(SIGNAL_HAS_BASES).then_some(fatal.gs_base),
+        mappings,
+        unwound_stack: Vec::new(),
     })
+}
+
+/// Takes `len` mappings off the front of `bytes`; `None` if they are too few.
+fn mappings(bytes: &[u8], len: usize) -> Option<Vec<proto::Mapping>> {
+    let bytes = bytes.get(..len.checked_mul(size_of::<Mapping>())?)?;
+    let each = bytes.chunks_exact(size_of::<Mapping>());
+    Some(each.filter_map(abi::decode).map(mapping).collect())
+}
+
+fn mapping(mapping: Mapping) -> proto::Mapping {
+    let flag = |flag: u32| mapping.flags & flag != 0;
+    let letter = |is_set: bool, letter: char| if is_set { letter } else { '-' };
+    let in_file = flag(MAPPING_FILE);
+    let path_len = (mapping.path_len as usize).min(mapping.path.len());
+    proto::Mapping {
+        start: Some(mapping.start),
+        end: Some(mapping.end),
+        offset: in_file.then_some(mapping.file_offset),
+        permissions: Some(String::from_iter([
+            letter(flag(MAPPING_READ), 'r'),
+            letter(flag(MAPPING_WRITE), 'w'),
+            letter(flag(MAPPING_EXECUTE), 'x'),
+            if flag(MAPPING_SHARED) { 's' } else { 'p' },
+        ])),
+        device: in_file
+            .then(|| text::packed_device(mapping.device))
+            .flatten(),
+        inode: (in_file && mapping.inode != 0).then_some(mapping.inode),
+        path: in_file.then(|| path(&mapping.path[..path_len])).flatten(),
+        path_truncated: flag(MAPPING_PATH_TRUNCATED).then_some(true),
+        build_id: None,
+    }
+}
+
+/// Returns the path whose names `names` has, the last one first, each ended by a NUL.
+fn path(names: &[u8]) -> Option<String> {
+    let names = names.strip_suffix(&[0])?;
+    let mut path = String::new();
+    for name in names.split(|&byte| byte == 0).rev() {
+        path.push('/');
+        path.push_str(&String::from_utf8_lossy(name));
+    }
+    Some(path)
+}
+
+/// Gives the frames the paths of the files that they lie in, and the mappings the build IDs of the frames.
+fn join(stack: &mut [proto::Frame], mappings: &mut [proto::Mapping]) {
+    for frame in stack {
+        let address = frame.address();
+        let around = |mapping: &&mut proto::Mapping| {
+            (mapping.start()..mapping.end()).contains(&address) && mapping.offset.is_some()
+        };
+        if let Some(mapping) = mappings.iter_mut().find(around) {
+            if mapping.path_truncated.is_none() {
+                frame.module.clone_from(&mapping.path);
+            }
+            mapping.build_id.clone_from(&frame.build_id);
+        }
+    }
 }
 
 fn registers(fatal: &SignalFatal) -> Vec<proto::Register> {

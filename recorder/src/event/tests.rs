@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 use recorder_ebpf::abi::{
-    Arch, COMM_LEN, EXEC_ARGV_TRUNCATED, Exec, Exit, Frame, IoError, Note, NoteKind, OomKill,
+    Arch, COMM_LEN, EXEC_ARGV_TRUNCATED, Exec, Exit, Frame, IoError, MAPPING_EXECUTE, MAPPING_FILE,
+    MAPPING_PATH_TRUNCATED, MAPPING_READ, MAPPING_WRITE, Mapping, Note, NoteKind, OomKill,
     SENDER_KERNEL, SIGNAL_HAS_REGISTERS, SIGNAL_HAS_SENDER, SIGNAL_RERAISED, Sender, SignalFatal,
     TaskHung, WritebackError,
 };
@@ -532,5 +533,65 @@ proptest! {
         if let Ok(body) = Body::decode(TOPICS[topic].name, &bytes) {
             serde_json::to_string(&body).expect("messages serialise");
         }
+    }
+}
+
+/// A crash with a word of stack, the mapping of its first frame, and memory whose path was cut.
+fn segv_with_stack() -> Vec<u8> {
+    let mut fatal = segv();
+    fatal.stack_memory_len = 8;
+    fatal.stack_memory_address = fatal.sp;
+    fatal.mappings_len = 2;
+    let mut code = Mapping::new_zeroed();
+    code.start = 0x5555_0000_1000;
+    code.end = 0x5555_0000_3000;
+    code.file_offset = 0x1000;
+    code.inode = 99;
+    code.device = 8 << 20 | 1;
+    code.flags = MAPPING_FILE | MAPPING_READ | MAPPING_EXECUTE;
+    code.path[..13].copy_from_slice(b"app\xff\0bin\0usr\0");
+    code.path_len = 13;
+    let mut cut = Mapping::new_zeroed();
+    cut.start = 0x7f00_0000_0000;
+    cut.end = 0x7f00_0000_1000;
+    cut.flags = MAPPING_FILE | MAPPING_PATH_TRUNCATED | MAPPING_READ | MAPPING_WRITE;
+    cut.path[..5].copy_from_slice(b"lib\0\0");
+    cut.path_len = 4;
+    [
+        fatal.as_bytes(),
+        &0x1122_3344_5566_7788_u64.to_le_bytes(),
+        code.as_bytes(),
+        cut.as_bytes(),
+    ]
+    .concat()
+}
+
+#[test]
+fn a_crash_has_its_stack_memory_and_what_is_mapped_where() {
+    let json = body_json(&segv_with_stack());
+    assert_eq!(json["stack_memory"], "8877665544332211");
+    assert_eq!(json["stack_memory_address"], json["sp"]);
+    assert_eq!(json["stack"][0]["module"], "/usr/bin/app\u{fffd}");
+    assert_eq!(
+        json["mappings"][0],
+        json!({
+            "start": "0x555500001000", "end": "0x555500003000", "offset": 0x1000, "permissions": "r-xp",
+            "device": "8:1", "inode": 99, "path": "/usr/bin/app\u{fffd}", "build_id": "ab".repeat(20),
+        })
+    );
+    assert_eq!(json["mappings"][1]["path_truncated"], true);
+    assert!(
+        json["stack"][1].get("module").is_none(),
+        "half a path is not a path"
+    );
+    assert!(json.get("fs_base").is_none());
+}
+
+#[test]
+fn a_crash_without_all_of_its_stack_is_unknown() {
+    let record = segv_with_stack();
+    for len in 0..record.len() {
+        let body = decode(Lane::Failure, &record[..len]).body;
+        assert_eq!(body.topic(), "recorder.unknown", "{len} bytes");
     }
 }
