@@ -52,16 +52,21 @@ pub fn run(paths: &Paths, config: &RecordConfig) -> Result<()> {
         .with_context(|| format!("cannot create {}", paths.run_dir.display()))?;
     let _lock = Lock::take(&paths.run_dir)?;
     let store = Store::open(&paths.dumps(), budget(config))?;
+    // Side by side: the kernel checks the programs while the ring's memory is made present.
+    let (loaded, flight) = thread::scope(|scope| {
+        let flight = scope.spawn(|| FlightRing::create(Some(&paths.ring()), &ring_config(config)));
+        (Kernel::load(), flight.join())
+    });
+    let flight = flight.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
     let Kernel {
         rings,
         counters,
         probes,
         tasks: _,
         attachment,
-    } = Kernel::load()?;
+    } = loaded?;
     give_back_memory();
     let counters = Arc::new(counters);
-    let flight = FlightRing::create(Some(&paths.ring()), &ring_config(config))?;
     let (frozen, incidents) = bounded(WRITER_QUEUE);
     let (plane, commands) = DataPlane::new(
         rings,

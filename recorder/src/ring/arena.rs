@@ -70,9 +70,15 @@ impl Map {
         let base = self.base.as_ptr().cast();
         // SAFETY: the range is the whole mapping; the advice changes which of its pages are present, not what they hold.
         match unsafe { madvise(base, self.len, Advice::LinuxPopulateWrite) } {
-            // Linux before 5.14 does not know it. There `MAP_POPULATE` has done it all for a file in memory; for one on disk
-            // the first store to each page remains a fault.
-            Ok(()) | Err(Errno::INVAL) => Ok(()),
+            Ok(()) => Ok(()),
+            // Linux before 5.14 does not know it: there a store of what is there anyway does the same, page by page. Nobody
+            // else has the mapping yet.
+            Err(Errno::INVAL) => {
+                for offset in (0..self.len).step_by(HEADER_BYTES) {
+                    self.word(offset).fetch_or(0, Relaxed);
+                }
+                Ok(())
+            }
             Err(errno) => Err(errno.into()),
         }
     }
@@ -136,9 +142,8 @@ impl Arena {
             return Err(io::ErrorKind::InvalidData.into());
         }
         let protection = ProtFlags::READ | ProtFlags::WRITE;
-        let flags = MapFlags::SHARED | MapFlags::POPULATE;
         // SAFETY: with a null hint and without `FIXED` the kernel picks addresses that nothing uses.
-        let base = unsafe { mmap(ptr::null_mut(), len, protection, flags, file, 0) }?;
+        let base = unsafe { mmap(ptr::null_mut(), len, protection, MapFlags::SHARED, file, 0) }?;
         let map = Map {
             base: NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?,
             len,

@@ -65,7 +65,10 @@ fn a_sent_signal_says_by_whom() {
         "app[10] died of SIGSEGV sent by bash[11]"
     );
     let own = sent_by(crash(START, "app", 10, 0), "app", 10);
-    assert_eq!(incident(own).summary, "app[10] died of SIGSEGV, which it sent itself");
+    assert_eq!(
+        incident(own).summary,
+        "app[10] died of SIGSEGV, which it sent itself"
+    );
 }
 
 #[test]
