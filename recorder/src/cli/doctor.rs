@@ -10,7 +10,7 @@ use rustix::fs::{Access, access, statvfs};
 use serde::Serialize;
 
 use super::PROBLEMS;
-use super::text::{Palette, Style, bytes, escape};
+use super::text::{Palette, Style, bytes, escape, plural};
 use crate::api::Client;
 use crate::config::Paths;
 use crate::dump::{Probe, ProbeState};
@@ -86,8 +86,14 @@ fn write(out: &mut impl Write, checks: &[Check], palette: Palette) -> io::Result
     let count = |state| checks.iter().filter(|check| check.state == state).count();
     let verdict = match (count(State::Fail), count(State::Warn)) {
         (0, 0) => "this host can record everything".to_owned(),
-        (0, warnings) => format!("this host can record, with {warnings} restrictions"),
-        (failures, _) => format!("this host cannot record as it should: {failures} checks failed"),
+        (0, warnings) => format!(
+            "this host can record, with {}",
+            plural(warnings as u64, "restriction")
+        ),
+        (failures, _) => format!(
+            "this host cannot record as it should: {} failed",
+            plural(failures as u64, "check")
+        ),
     };
     writeln!(out, "{verdict}")
 }

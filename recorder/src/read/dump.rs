@@ -27,7 +27,7 @@ const METADATA_RECORDS_MAX: usize = 64;
 #[derive(Debug, Error)]
 pub enum ReadError {
     /// The file system failed.
-    #[error("{}: {source}", path.display())]
+    #[error("cannot read {}", path.display())]
     Io {
         /// The file.
         path: PathBuf,

@@ -29,7 +29,7 @@ pub struct Budget {
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// The directory cannot be used.
-    #[error("cannot use {}: {source}", directory.display())]
+    #[error("cannot use {}", directory.display())]
     Io {
         /// The directory.
         directory: PathBuf,

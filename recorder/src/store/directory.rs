@@ -78,7 +78,7 @@ pub enum FindError {
         among: Vec<String>,
     },
     /// The directory cannot be read.
-    #[error("cannot read {}: {source}", directory.display())]
+    #[error("cannot read {}", directory.display())]
     Io {
         /// The directory.
         directory: PathBuf,
