@@ -37,6 +37,7 @@ macro_rules! for_each_field {
                 TASK_CGROUPS = task_struct.cgroups;
                 TASK_SIGNAL = task_struct.signal;
                 TASK_SIGHAND = task_struct.sighand;
+                TASK_BLOCKED = task_struct.blocked;
                 TASK_MM = task_struct.mm;
                 TASK_EXIT_CODE = task_struct.exit_code;
                 TASK_UTIME = task_struct.utime;

@@ -94,6 +94,12 @@ impl Task {
         load(load(self.0, &TASK_LEADER), &TASK_START)
     }
 
+    /// The first thread of its process.
+    #[inline(always)]
+    pub fn leader(self) -> Self {
+        Self(load(self.0, &TASK_LEADER))
+    }
+
     /// The tgid of the parent.
     #[inline(always)]
     pub fn parent_tgid(self) -> u32 {

@@ -28,6 +28,10 @@ pub static LANE_STATS: PerCpuArray<LaneStats, 2> = PerCpuArray::new();
 #[btf_map]
 pub static SENDERS: LruHashMap<u32, Sender, { SENDERS_MAX as usize }> = LruHashMap::new();
 
+/// Who last asked a process to end by a signal that it may decline, by the target's tgid.
+#[btf_map]
+pub static ASKED: LruHashMap<u32, Sender, { SENDERS_MAX as usize }> = LruHashMap::new();
+
 /// The last fault that a handler took, by the thread.
 #[btf_map]
 pub static FAULTS: LruHashMap<u32, Fault, { FAULTS_MAX as usize }> = LruHashMap::new();

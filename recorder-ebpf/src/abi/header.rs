@@ -62,11 +62,13 @@ pub enum EventKind {
     TaskHung = 7,
     /// The agent's own remark: [`Note`](super::Note).
     Note = 8,
+    /// A process was asked to end and may decline: [`SignalSent`](super::SignalSent).
+    SignalSent = 9,
 }
 
 impl EventKind {
     /// Every kind, in the order of its number.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::ProcessExec,
         Self::ProcessExit,
         Self::SignalFatal,
@@ -75,6 +77,7 @@ impl EventKind {
         Self::WritebackError,
         Self::TaskHung,
         Self::Note,
+        Self::SignalSent,
     ];
 
     /// Returns the kind with this number, or `None` for one of a newer probe.
@@ -85,7 +88,7 @@ impl EventKind {
     /// Returns the lane its records travel in.
     pub const fn lane(self) -> Lane {
         match self {
-            Self::ProcessExec | Self::ProcessExit => Lane::Lifecycle,
+            Self::ProcessExec | Self::ProcessExit | Self::SignalSent => Lane::Lifecycle,
             Self::SignalFatal
             | Self::OomKill
             | Self::IoError
@@ -106,6 +109,7 @@ impl EventKind {
             Self::WritebackError => "fs.writeback_error",
             Self::TaskHung => "task.hung",
             Self::Note => "recorder.note",
+            Self::SignalSent => "signal.sent",
         }
     }
 }

@@ -4,7 +4,7 @@ use core::mem::offset_of;
 
 use super::{
     Exec, Exit, Frame, Header, IoError, LaneStats, LiveProcess, Mapping, Note, OomKill, Sender,
-    SignalFatal, TaskHung, WritebackError,
+    SignalFatal, SignalSent, TaskHung, WritebackError,
 };
 
 /// Name of the object's symbol that holds [`LAYOUT_HASH`].
@@ -57,10 +57,11 @@ const fn layout_hash() -> u64 {
         Frame { status, build_id, offset_or_ip }
         SignalFatal {
             header, signal, code, fault_address, ip, sp, error_code, trap_number, arch, stack_len, instruction_len,
-            mappings_len, stack_memory_len, reserved, stack_memory_address, fs_base, gs_base, sender, registers, instruction,
+            mappings_len, stack_memory_len, reserved, stack_memory_address, fs_base, gs_base, sender, asked, registers, instruction,
             addresses, frames,
         }
         Mapping { start, end, file_offset, inode, device, flags, path_len, reserved, path }
+        SignalSent { header, sender }
         OomKill {
             header, total_vm_pages, anon_rss_pages, file_rss_pages, shmem_rss_pages, pgtables_bytes, trigger_cgroup_id,
             memory_cgroup_id, trigger_pid, trigger_tgid, oom_score_adj, trigger_uid, trigger_comm,

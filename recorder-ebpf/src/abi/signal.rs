@@ -18,8 +18,21 @@ pub const SIGNAL_RERAISED: u8 = 4;
 /// Flag of [`SignalFatal`]: `fs_base` and `gs_base` are known.
 pub const SIGNAL_HAS_BASES: u8 = 8;
 
+/// Flag of [`SignalFatal`]: `asked` says who asked the process to end before.
+pub const SIGNAL_WAS_ASKED: u8 = 16;
+
 /// Flag of [`Sender`]: the kernel sent the signal on its own account; the process is the one it ran in.
 pub const SENDER_KERNEL: u32 = 1;
+/// Flag of [`Sender`]: the sender was on its way out: it did not choose to send, its end did.
+pub const SENDER_EXITING: u32 = 2;
+/// Flag of [`Sender`]: the sender is the init of its pid namespace, and on its way out: the namespace ends with it.
+pub const SENDER_INIT: u32 = 4;
+/// Flag of [`Sender`]: the target has a handler for the signal.
+pub const RECEIVED_HANDLED: u32 = 8;
+/// Flag of [`Sender`]: the target ignores the signal.
+pub const RECEIVED_IGNORED: u32 = 16;
+/// Flag of [`Sender`]: the target has the signal blocked, for now or to fetch it when it likes.
+pub const RECEIVED_BLOCKED: u32 = 32;
 
 /// Flag of [`Mapping`]: it can be read.
 pub const MAPPING_READ: u32 = 1;
@@ -58,7 +71,7 @@ pub struct Sender {
     pub signal: u32,
     /// `si_code`: 0 and below from a process, above from the kernel.
     pub code: i32,
-    /// `SENDER_*` flags.
+    /// `SENDER_*` and `RECEIVED_*` flags.
     pub flags: u32,
     /// Zero.
     pub reserved: u32,
@@ -147,6 +160,8 @@ pub struct SignalFatal {
     pub gs_base: u64,
     /// The sender, if `flags` say so.
     pub sender: Sender,
+    /// Who last asked the process to end by another signal, if `flags` say so.
+    pub asked: Sender,
     /// User registers, in the kernel's order.
     pub registers: [u64; REGISTERS_MAX],
     /// Code at `ip`.
@@ -155,6 +170,16 @@ pub struct SignalFatal {
     pub addresses: [u64; STACK_FRAMES_MAX],
     /// The same frames as build ID and file offset.
     pub frames: [Frame; STACK_FRAMES_MAX],
+}
+
+/// A process was sent HUP, INT, QUIT or TERM that does not end it by itself: it has a handler, ignores or blocks it.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct SignalSent {
+    /// The header; the process is the target.
+    pub header: Header,
+    /// The sender.
+    pub sender: Sender,
 }
 
 const _: () = {

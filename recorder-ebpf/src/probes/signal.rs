@@ -6,9 +6,10 @@ use aya_ebpf::helpers::generated::{bpf_get_stack, bpf_probe_read_user, bpf_task_
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use recorder_ebpf::abi::{
-    EventKind, Frame, INSTRUCTION_BYTES, MAPPINGS_MAX, Mapping, REGISTERS_MAX, SENDER_KERNEL,
-    SIGNAL_HAS_BASES, SIGNAL_HAS_REGISTERS, SIGNAL_HAS_SENDER, SIGNAL_RERAISED, STACK_FRAMES_MAX,
-    STACK_MEMORY_BYTES_MAX, Sender, SignalFatal,
+    EventKind, Frame, INSTRUCTION_BYTES, MAPPINGS_MAX, Mapping, RECEIVED_BLOCKED, RECEIVED_HANDLED,
+    RECEIVED_IGNORED, REGISTERS_MAX, SENDER_EXITING, SENDER_INIT, SENDER_KERNEL, SIGNAL_HAS_BASES,
+    SIGNAL_HAS_REGISTERS, SIGNAL_HAS_SENDER, SIGNAL_RERAISED, SIGNAL_WAS_ASKED, STACK_FRAMES_MAX,
+    STACK_MEMORY_BYTES_MAX, Sender, SignalFatal, SignalSent,
 };
 use recorder_ebpf::fields::ABSENT;
 
@@ -16,17 +17,19 @@ use super::mapping;
 use crate::emit::{boot_ns, reserve};
 use crate::globals::{
     ARCH, KSIGACTION_HANDLER, REGISTER_IP, REGISTER_SP, REGISTERS_BYTES, REGISTERS_TOP,
-    SIGHAND_ACTION, SIGNAL_FLAGS, SIGNAL_GROUP_EXIT_CODE, TASK_ERROR_CODE, TASK_FS_BASE,
-    TASK_GS_BASE, TASK_SIGHAND, TASK_SIGNAL, TASK_STACK, TASK_TRAP_NR,
+    SIGHAND_ACTION, SIGNAL_FLAGS, SIGNAL_GROUP_EXIT_CODE, TASK_BLOCKED, TASK_ERROR_CODE,
+    TASK_FLAGS, TASK_FS_BASE, TASK_GS_BASE, TASK_SIGHAND, TASK_SIGNAL, TASK_STACK, TASK_TRAP_NR,
 };
 use crate::kernel::{Object, Task, copy, copy_to, has, load, load_or_zero};
-use crate::maps::{DYING, FAULT_SCRATCH, FAULTS, Fault, MAPPINGS, Process, SENDERS};
+use crate::maps::{ASKED, DYING, FAULT_SCRATCH, FAULTS, Fault, MAPPINGS, Process, SENDERS};
 
 const SIGKILL: u32 = 9;
 const SIG_DFL: u64 = 0;
 
 /// Signals that do not end a process by default: CHLD, CONT, STOP, TSTP, TTIN, TTOU, URG, WINCH.
 const HARMLESS: u64 = bit(17) | bit(18) | bit(19) | bit(20) | bit(21) | bit(22) | bit(23) | bit(28);
+/// Signals that ask a process to end, which it may decline: HUP, INT, QUIT, TERM.
+const REQUESTS: u64 = bit(1) | bit(2) | bit(3) | bit(15);
 /// Signals by which the processor's faults arrive: ILL, TRAP, BUS, FPE, SEGV, SYS.
 const FAULT_SIGNALS: u64 = bit(4) | bit(5) | bit(7) | bit(8) | bit(11) | bit(31);
 
@@ -58,11 +61,20 @@ const SI_KERNEL: i32 = 0x80;
 ///
 /// <https://github.com/torvalds/linux/blob/v6.12/include/linux/sched/signal.h#L268>
 const SIGNAL_UNKILLABLE: u32 = 0x40;
+/// Flag of `signal_struct.flags`: the process ends.
+const SIGNAL_GROUP_EXIT: u32 = 4;
 
 /// `trace_signal_generate`'s result for a signal that goes on its way.
 ///
 /// <https://github.com/torvalds/linux/blob/v6.12/include/trace/events/signal.h#L39>
-const TRACE_SIGNAL_DELIVERED: u64 = 0;
+const TRACE_SIGNAL_DELIVERED: u32 = 0;
+/// The result for a signal that its target ignores: so does the init of a pid namespace with what it has no handler for.
+const TRACE_SIGNAL_IGNORED: u32 = 1;
+
+/// Flag of `task_struct.flags`: on its way out.
+///
+/// <https://github.com/torvalds/linux/blob/v6.12/include/linux/sched.h#L1660>
+const PF_EXITING: u32 = 4;
 
 const fn bit(signal: u32) -> u64 {
     1 << signal
@@ -105,24 +117,55 @@ impl SigInfo {
 
 /// `signal_generate(int sig, struct kernel_siginfo *, struct task_struct *, int type, int result)`
 ///
-/// Remembers who sent a signal that will end a process. Runs for every signal: most leave at the first test.
+/// Remembers who sent a signal that will end a process, and who asked it to end. Runs for every signal: most leave at the
+/// first test.
 #[btf_tracepoint(function = "signal_generate")]
 pub fn signal_sent(ctx: BtfTracePointContext) -> i32 {
     let signal = ctx.arg::<u64>(0) as u32;
-    if !is_deadly(signal) || ctx.arg::<u64>(4) as u32 != TRACE_SIGNAL_DELIVERED as u32 {
+    if !is_deadly(signal) {
         return 0;
     }
-    let target = Task(ctx.arg(2));
-    let sender = Task::current();
+    let is_request = signal < 32 && REQUESTS & bit(signal & 31) != 0;
+    let result = ctx.arg::<u64>(4) as u32;
+    let is_ignored = is_request && result == TRACE_SIGNAL_IGNORED;
+    if result != TRACE_SIGNAL_DELIVERED && !is_ignored {
+        return 0;
+    }
     let code = SigInfo::read(ctx.arg(1)).code;
-    let flags = match code {
+    let mut flags = match code {
         SI_USER | SI_QUEUE | SI_MESGQ | SI_TKILL => 0,
         SI_KERNEL => SENDER_KERNEL,
         // Timers and descriptors signal from whatever context they are in.
         _ => return 0,
     };
-    if signal != SIGKILL && !has_default_action(target, signal) {
+    let target = Task(ctx.arg(2));
+    // A process that ends already takes nothing more.
+    if is_ignored
+        && load::<u32>(load(target.0, &TASK_SIGNAL), &SIGNAL_FLAGS) & SIGNAL_GROUP_EXIT != 0
+    {
         return 0;
+    }
+    let reception = if is_ignored {
+        RECEIVED_IGNORED
+    } else if signal == SIGKILL {
+        0
+    } else if !has_default_action(target, signal) {
+        RECEIVED_HANDLED
+    } else if is_request && load::<u64>(target.0, &TASK_BLOCKED) & bit(signal - 1 & 63) != 0 {
+        RECEIVED_BLOCKED
+    } else {
+        0
+    };
+    if reception != 0 && !is_request {
+        return 0;
+    }
+    flags |= reception;
+    let sender = Task::current();
+    if load::<u32>(sender.0, &TASK_FLAGS) & PF_EXITING != 0 {
+        flags |= SENDER_EXITING;
+        if sender.leader().ns_pid() == 1 {
+            flags |= SENDER_INIT;
+        }
     }
     let (uid, _) = sender.ids();
     let value = Sender {
@@ -137,7 +180,24 @@ pub fn signal_sent(ctx: BtfTracePointContext) -> i32 {
         comm: unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(sender.comm()) },
     };
     // A full map forgets the oldest; a failure leaves the death without its sender, which is then absent, not wrong.
-    let _ = SENDERS.insert(target.tgid(), value, 0);
+    let tgid = target.tgid();
+    if is_request {
+        let _ = ASKED.insert(tgid, value, 0);
+    }
+    if reception & (RECEIVED_HANDLED | RECEIVED_IGNORED) == 0 {
+        let _ = SENDERS.insert(tgid, value, 0);
+    }
+    if reception != 0
+        && let Some(mut slot) = reserve::<SignalSent>(EventKind::SignalSent)
+    {
+        let sent = SignalSent {
+            header: slot.header(target, size_of::<SignalSent>() as u32, 0),
+            sender: value,
+        };
+        // SAFETY: the slot has room for one.
+        unsafe { slot.record().write(sent) };
+        slot.submit();
+    }
     0
 }
 
@@ -326,6 +386,18 @@ fn write<const STACK: usize>(
             }
         } else {
             zero(&raw mut (*record).sender);
+        }
+        let tgid = task.tgid();
+        let start_boot_ns = task.process_start();
+        let asked = ASKED.get_ptr(tgid).filter(|asked| {
+            let is_older = |sender: *const Sender| (**asked).boot_ns < (*sender).boot_ns;
+            (**asked).boot_ns >= start_boot_ns && death.sender.is_none_or(is_older)
+        });
+        if let Some(asked) = asked {
+            flags |= SIGNAL_WAS_ASKED;
+            (&raw mut (*record).asked).write(*asked);
+        } else {
+            zero(&raw mut (*record).asked);
         }
         if has(&TASK_FS_BASE) && has(&TASK_GS_BASE) {
             flags |= SIGNAL_HAS_BASES;

@@ -265,6 +265,7 @@ impl Dump {
                 | Body::IoError(_)
                 | Body::WritebackError(_)
                 | Body::TaskHung(_)
+                | Body::SignalSent(_)
                 | Body::Note(_)
                 | Body::Unknown(_) => None,
             })

@@ -113,6 +113,8 @@ bodies! {
     WritebackError(WritebackError) = "fs.writeback_error",
     /// A task did not run for too long.
     TaskHung(TaskHung) = "task.hung",
+    /// A process was asked to end and may decline.
+    SignalSent(SignalSent) = "signal.sent",
     /// The recorder's own remark.
     Note(Note) = "recorder.note",
     /// Records are missing here.
@@ -131,6 +133,7 @@ impl Body {
             Self::OomKill(kill) => kill.process.as_ref(),
             Self::IoError(error) => error.process.as_ref(),
             Self::TaskHung(hung) => hung.process.as_ref(),
+            Self::SignalSent(sent) => sent.process.as_ref(),
             Self::WritebackError(_) | Self::Note(_) | Self::Loss(_) | Self::Unknown(_) => None,
         }
     }

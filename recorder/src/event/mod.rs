@@ -73,6 +73,7 @@ fn body(header: &Header, record: &[u8]) -> Option<Body> {
         EventKind::IoError => Body::IoError(block::io_error(record)?),
         EventKind::WritebackError => Body::WritebackError(filesystem::writeback_error(record)?),
         EventKind::TaskHung => Body::TaskHung(process::hung(record)?),
+        EventKind::SignalSent => Body::SignalSent(signal::sent(record)?),
         EventKind::Note => Body::Note(note::note(record)?),
     })
 }

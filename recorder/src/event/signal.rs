@@ -2,8 +2,9 @@
 
 use recorder_ebpf::abi::{
     self, Arch, BUILD_ID_LEN, MAPPING_EXECUTE, MAPPING_FILE, MAPPING_PATH_TRUNCATED, MAPPING_READ,
-    MAPPING_SHARED, MAPPING_WRITE, Mapping, SENDER_KERNEL, SIGNAL_HAS_BASES, SIGNAL_HAS_REGISTERS,
-    SIGNAL_HAS_SENDER, SIGNAL_RERAISED, SignalFatal,
+    MAPPING_SHARED, MAPPING_WRITE, Mapping, RECEIVED_BLOCKED, RECEIVED_HANDLED, RECEIVED_IGNORED,
+    SENDER_EXITING, SENDER_INIT, SENDER_KERNEL, SIGNAL_HAS_BASES, SIGNAL_HAS_REGISTERS,
+    SIGNAL_HAS_SENDER, SIGNAL_RERAISED, SIGNAL_WAS_ASKED, SignalFatal, SignalSent,
 };
 
 use super::{names, process, proto, text};
@@ -42,6 +43,7 @@ pub(super) fn fatal(record: &[u8]) -> Option<proto::SignalFatal> {
         stack,
         sender: flag(SIGNAL_HAS_SENDER).then(|| sender(&fatal.sender)),
         reraised: Some(flag(SIGNAL_RERAISED)),
+        asked: flag(SIGNAL_WAS_ASKED).then(|| request(&fatal.asked)),
         stack_memory_address: (!stack_memory.is_empty()).then_some(fatal.stack_memory_address),
         stack_memory: (!stack_memory.is_empty()).then(|| stack_memory.to_vec()),
         fs_base: flag(SIGNAL_HAS_BASES).then_some(fatal.fs_base),
@@ -49,6 +51,34 @@ pub(super) fn fatal(record: &[u8]) -> Option<proto::SignalFatal> {
         mappings,
         unwound_stack: Vec::new(),
     })
+}
+
+pub(super) fn sent(record: &[u8]) -> Option<proto::SignalSent> {
+    let sent = abi::decode::<SignalSent>(record)?;
+    let request = request(&sent.sender);
+    Some(proto::SignalSent {
+        process: Some(process::subject(&sent.header)),
+        signal: request.signal,
+        code: Some(names::signal_code(sent.sender.signal, sent.sender.code)),
+        sender: request.sender,
+        reception: request.reception,
+    })
+}
+
+fn request(sent: &abi::Sender) -> proto::Request {
+    let reception = [
+        (RECEIVED_HANDLED, "handled"),
+        (RECEIVED_IGNORED, "ignored"),
+        (RECEIVED_BLOCKED, "blocked"),
+    ];
+    proto::Request {
+        signal: Some(names::signal(sent.signal)),
+        sender: Some(sender(sent)),
+        reception: reception
+            .iter()
+            .find(|(flag, _)| sent.flags & flag != 0)
+            .map(|(_, name)| (*name).into()),
+    }
 }
 
 /// Takes `len` mappings off the front of `bytes`; `None` if they are too few.
@@ -158,5 +188,7 @@ fn sender(sender: &abi::Sender) -> proto::Sender {
         uid: Some(sender.uid),
         kernel: Some(sender.flags & SENDER_KERNEL != 0),
         boot_ns: Some(sender.boot_ns),
+        exiting: Some(sender.flags & SENDER_EXITING != 0),
+        init: Some(sender.flags & SENDER_INIT != 0),
     }
 }

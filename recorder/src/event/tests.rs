@@ -3,7 +3,7 @@ use recorder_ebpf::abi::{
     Arch, COMM_LEN, EXEC_ARGV_TRUNCATED, Exec, Exit, Frame, IoError, MAPPING_EXECUTE, MAPPING_FILE,
     MAPPING_PATH_TRUNCATED, MAPPING_READ, MAPPING_WRITE, Mapping, Note, NoteKind, OomKill,
     SENDER_KERNEL, SIGNAL_HAS_REGISTERS, SIGNAL_HAS_SENDER, SIGNAL_RERAISED, Sender, SignalFatal,
-    TaskHung, WritebackError,
+    SignalSent, TaskHung, WritebackError,
 };
 use serde_json::{Value, json};
 use zerocopy::{FromZeros, IntoBytes};
@@ -257,6 +257,7 @@ fn fatal_signal_of_a_fault() {
             ],
             "sender": {
                 "pid": 1, "comm": "init", "uid": 0, "kernel": true, "boot_ns": 4_900_000_000_u64,
+                "exiting": false, "init": false,
             },
             "reraised": true,
         })
@@ -446,6 +447,11 @@ fn records() -> Vec<(EventKind, Vec<u8>)> {
                     error.as_bytes().to_vec()
                 }
                 EventKind::TaskHung => header(kind, 0).as_bytes().to_vec(),
+                EventKind::SignalSent => {
+                    let mut sent = SignalSent::new_zeroed();
+                    sent.header = header(kind, 0);
+                    sent.as_bytes().to_vec()
+                }
                 EventKind::Note => note_record(1, "")[..size_of::<Note>()].to_vec(),
             };
             (kind, record)

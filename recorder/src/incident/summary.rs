@@ -19,9 +19,11 @@ pub(super) fn sentence(body: &Body) -> String {
         ),
         Body::ProcessExit(exit) => exit_of(exit),
         // No rule fires on these.
-        Body::ProcessExec(_) | Body::Note(_) | Body::Loss(_) | Body::Unknown(_) => {
-            body.topic().into()
-        }
+        Body::ProcessExec(_)
+        | Body::SignalSent(_)
+        | Body::Note(_)
+        | Body::Loss(_)
+        | Body::Unknown(_) => body.topic().into(),
     }
 }
 
@@ -36,6 +38,7 @@ pub(super) fn subject(body: &Body) -> Subject {
         | Body::SignalFatal(_)
         | Body::OomKill(_)
         | Body::TaskHung(_)
+        | Body::SignalSent(_)
         | Body::Note(_)
         | Body::Loss(_)
         | Body::Unknown(_) => None,

@@ -58,6 +58,7 @@ impl Causes {
             | Body::IoError(_)
             | Body::WritebackError(_)
             | Body::TaskHung(_)
+            | Body::SignalSent(_)
             | Body::Note(_)
             | Body::Loss(_)
             | Body::Unknown(_) => None,

@@ -143,6 +143,10 @@ fn parties(body: &Body) -> [Option<(Option<u32>, Option<&str>)>; 2] {
             .sender
             .as_ref()
             .map(|sender| (sender.pid, sender.comm.as_deref())),
+        Body::SignalSent(sent) => sent
+            .sender
+            .as_ref()
+            .map(|sender| (sender.pid, sender.comm.as_deref())),
         Body::OomKill(kill) => kill
             .trigger
             .as_ref()

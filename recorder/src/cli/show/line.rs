@@ -21,6 +21,7 @@ pub fn describe(body: &Body) -> String {
             "{} has not run for longer than the hung-task limit",
             name(hung.process.as_ref())
         ),
+        Body::SignalSent(sent) => signal_sent(sent),
         Body::Note(note) => format!(
             "{}: {}",
             escape_short(note.kind(), TEXT_MAX),
@@ -134,6 +135,20 @@ fn signal_fatal(fatal: &proto::SignalFatal) -> String {
     }
     if fatal.reraised() {
         line.push_str(", raised again by a handler");
+    }
+    line
+}
+
+fn signal_sent(sent: &proto::SignalSent) -> String {
+    let mut line = name(sent.process.as_ref());
+    if let Some(number) = &sent.signal {
+        line.push_str(&format!(" was asked to end by {}", signal(number)));
+    }
+    if let Some(sender) = &sent.sender {
+        line.push_str(&format!(", {}", fault::sender(sender)));
+    }
+    if let Some(reception) = &sent.reception {
+        line.push_str(&format!(" ({})", escape(reception)));
     }
     line
 }

@@ -133,6 +133,7 @@ fn event(rows: &mut Rows, trigger: &Entry, facts: &Facts, survey: &Survey) {
         Body::TaskHung(hung) => process(rows, hung.process.as_ref(), survey, None),
         Body::IoError(_)
         | Body::WritebackError(_)
+        | Body::SignalSent(_)
         | Body::ProcessExec(_)
         | Body::Note(_)
         | Body::Loss(_)
