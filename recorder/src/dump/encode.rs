@@ -44,6 +44,7 @@ pub(super) struct Encoder {
     chunks: Sender<Chunk>,
     spent: Receiver<Chunk>,
     contents: Contents,
+    events: u64,
 }
 
 /// What is in the file, for its summary.
@@ -117,11 +118,12 @@ impl Encoder {
             chunks,
             spent,
             contents: Contents::default(),
+            events: 0,
         }
     }
 
-    /// Appends an event.
-    pub(super) fn event(&mut self, event: &Event, source: Source) -> Result<(), Stopped> {
+    /// Appends an event; returns its order in the dump, from 1.
+    pub(super) fn event(&mut self, event: &Event, source: Source) -> Result<u64, Stopped> {
         let key = ChannelKey {
             topic: event.body.topic_index(),
             lane: event.lane,
@@ -143,10 +145,11 @@ impl Encoder {
         chunk.end_time = chunk.end_time.max(log_time);
         chunk.messages += 1;
         self.contents.count(header.channel, log_time);
+        self.events += 1;
         if chunk.records.len() >= CHUNK_BYTES {
             self.send()?;
         }
-        Ok(())
+        Ok(self.events)
     }
 
     /// Sends what is left and returns what the file holds.

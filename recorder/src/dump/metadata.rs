@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{event::ClockPair, incident::Incident};
+use crate::{death::Deaths, event::ClockPair, incident::Incident};
 
 /// Name of the metadata record that holds the [`Incident`].
 pub const INCIDENT: &str = "recorder.incident";
@@ -236,6 +236,9 @@ pub struct Sidecar {
     pub verdict: Verdict,
     /// The incident.
     pub incident: Incident,
+    /// Who died in the window, and of what.
+    #[serde(default)]
+    pub deaths: Deaths,
     /// The host.
     pub host: Host,
     /// The clocks.

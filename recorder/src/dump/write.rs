@@ -26,6 +26,7 @@ use super::{
     survey::{Span, Survey},
     timeline::Timeline,
 };
+use crate::death::{Deaths, DeathsOf};
 use crate::event::{self, Body, Event, proto};
 
 /// Chunks that may wait for the compressor.
@@ -198,7 +199,7 @@ impl<'a> Attempt<'a> {
         let attached = self.evidence.bytes();
         let mut sink = Sink::new(file, bytes_max.saturating_sub(attached));
         let metadata = self.head(&mut sink)?;
-        let (mut written, contents) = self.messages(sink)?;
+        let (mut written, contents, deaths) = self.messages(sink)?;
         written.sink.allow(attached);
         if let Err(error) = self.tail(&mut written, &contents, &metadata) {
             return Err(match error {
@@ -218,6 +219,7 @@ impl<'a> Attempt<'a> {
             time: name::time(triggered),
             verdict: self.ledger.loss.verdict,
             incident: incident.clone(),
+            deaths,
             host: self.input.host.clone(),
             clocks: self.input.clocks,
             coverage: self.ledger.coverage.clone(),
@@ -260,7 +262,7 @@ impl<'a> Attempt<'a> {
     }
 
     /// Encodes the messages here and compresses them on a thread beside.
-    fn messages(&self, sink: Sink) -> Result<(Compressed, Contents), Failure> {
+    fn messages(&self, sink: Sink) -> Result<(Compressed, Contents, Deaths), Failure> {
         let (chunks, waiting) = crossbeam_channel::bounded(CHUNKS_WAITING);
         let (spent, reusable) = crossbeam_channel::bounded(CHUNKS_WAITING);
         let encoder = Encoder::new(self.input.clocks.freeze, chunks, reusable);
@@ -274,7 +276,7 @@ impl<'a> Attempt<'a> {
                 Err(panic) => std::panic::resume_unwind(panic),
             };
             match (std::mem::replace(&mut written.result, Ok(())), encoded) {
-                (Ok(()), Ok(contents)) => Ok((written, contents)),
+                (Ok(()), Ok((contents, deaths))) => Ok((written, contents, deaths)),
                 (Err(SinkError::Io(error)), _) => Err(Failure::Io(error)),
                 // The encoder stops early only when the compressor does, which says why.
                 (Err(SinkError::TooLarge), _) | (Ok(()), Err(Stopped)) => Err(Failure::TooLarge {
@@ -284,7 +286,11 @@ impl<'a> Attempt<'a> {
         })
     }
 
-    fn encode(&self, mut encoder: Encoder) -> Result<Contents, Stopped> {
+    fn encode(&self, mut encoder: Encoder) -> Result<(Contents, Deaths), Stopped> {
+        let incident = self.input.incident;
+        let clock = self.input.clocks.freeze;
+        let triggered = clock.unix_ns_at(incident.trigger.boot_ns);
+        let mut deaths = DeathsOf::new(&incident.subject, triggered);
         let mut gaps = Gaps::new(&self.ledger);
         let mut note = self.note();
         for entry in Timeline::new(self.input.frozen, self.spans, &self.survey) {
@@ -295,15 +301,16 @@ impl<'a> Attempt<'a> {
             if let Some(loss) = gaps.before(&event) {
                 encoder.event(&loss, Source::Writer)?;
             }
-            encoder.event(&event, Source::Record)?;
+            let order = encoder.event(&event, Source::Record)?;
+            deaths.take(order, clock.unix_ns_at(event.boot_ns), &event.body);
         }
         if let Some(note) = note {
             encoder.event(&note, Source::Writer)?;
         }
-        for loss in gaps.at_end(self.input.incident.window_end_boot_ns) {
+        for loss in gaps.at_end(incident.window_end_boot_ns) {
             encoder.event(&loss, Source::Writer)?;
         }
-        encoder.finish()
+        Ok((encoder.finish()?, deaths.finish()))
     }
 
     /// Returns the remark that marks the incident among the events, unless the agent's own is among them.

@@ -2,9 +2,9 @@
 
 use std::io;
 
-use super::cause::Causes;
 use super::damage::{Damages, Flaw};
 use super::messages::{Counts, Messages};
+use crate::death::Joiner;
 use crate::event::{Body, DecodeError};
 
 /// One event of a dump.
@@ -25,7 +25,7 @@ pub struct Entry {
 /// Reads the events of a dump in their order, one chunk at a time.
 pub struct Events<'a> {
     messages: Messages<'a>,
-    causes: Causes,
+    joiner: Joiner,
     order: u64,
     unknown: u64,
     failed: bool,
@@ -35,7 +35,7 @@ impl<'a> Events<'a> {
     pub(super) fn new(messages: Messages<'a>) -> Self {
         Self {
             messages,
-            causes: Causes::default(),
+            joiner: Joiner::default(),
             order: 0,
             unknown: 0,
             failed: false,
@@ -72,7 +72,7 @@ impl<'a> Events<'a> {
                 Ok(body) => {
                     return Ok(Some(Entry {
                         order: self.order,
-                        cause: self.causes.of(self.order, &body),
+                        cause: self.joiner.take(self.order, message.log_time, &body).cause,
                         unix_ns: message.log_time,
                         sequence: message.sequence,
                         body,

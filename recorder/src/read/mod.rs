@@ -9,11 +9,10 @@
 //! | [`walk`], [`chunk`], [`wire`] | records, and the next chunk behind what is broken |
 //! | [`summary`], [`messages`] | what is where; messages in file order |
 //! | [`attachments`] | evidence beside the events |
-//! | [`events`], [`cause`] | events, numbered and linked |
+//! | [`events`] | events, numbered and linked |
 //! | [`dump`], [`verify`] | metadata and events of one file; whether it is as it was written |
 
 pub mod attachments;
-pub mod cause;
 pub mod chunk;
 pub mod damage;
 pub mod dump;

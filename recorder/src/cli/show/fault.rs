@@ -3,13 +3,9 @@
 use crate::cli::text::{duration, escape};
 use crate::event::proto;
 
-use super::line::{named, signal};
+pub use crate::death::words::{access, meaning};
 
-/// Bits of the page-fault error code of x86-64.
-const PAGE_FAULT_WRITE: u64 = 1 << 1;
-const PAGE_FAULT_FETCH: u64 = 1 << 4;
-/// Number of the page-fault trap of x86-64.
-const PAGE_FAULT: u64 = 14;
+use super::line::{named, signal};
 
 /// Digits of a build id that tell files apart for people.
 const BUILD_ID_SHORT: usize = 12;
@@ -27,54 +23,6 @@ pub fn signal_and_code(fatal: &proto::SignalFatal) -> String {
         }
     }
     text
-}
-
-/// Says which access failed: "write to 0x10", "read of 0x10", "jump to 0x10".
-pub fn access(fatal: &proto::SignalFatal) -> Option<String> {
-    let address = fatal.fault_address?;
-    let how = match (fatal.trap_number, fatal.error_code) {
-        (Some(PAGE_FAULT), Some(code)) if code & PAGE_FAULT_FETCH != 0 => "jump to",
-        (Some(PAGE_FAULT), Some(code)) if code & PAGE_FAULT_WRITE != 0 => "write to",
-        (Some(PAGE_FAULT), Some(_)) => "read of",
-        _ => "address",
-    };
-    Some(format!("{how} {address:#x}"))
-}
-
-/// Says in a sentence what a code means, where its name does not.
-pub fn meaning(fatal: &proto::SignalFatal) -> Option<&'static str> {
-    let code = fatal.code.as_ref()?;
-    Some(match code.name.as_deref()? {
-        "SEGV_MAPERR" => "nothing is mapped at that address",
-        "SEGV_ACCERR" => "the mapping at that address does not allow it",
-        "SEGV_PKUERR" => "a protection key forbids it",
-        "SEGV_CPERR" => "the return address is not the one that was called from",
-        "SEGV_MTEAERR" | "SEGV_MTESERR" => "the memory tag does not match",
-        "BUS_ADRERR" => "the mapping has no memory behind that address (a file cut short?)",
-        "BUS_ADRALN" => "the address is not aligned",
-        "BUS_MCEERR_AR" | "BUS_MCEERR_AO" => "the memory itself is broken",
-        "FPE_INTDIV" => "an integer was divided by zero",
-        "FPE_INTOVF" => "an integer overflowed",
-        "FPE_FLTDIV" => "a floating-point number was divided by zero",
-        "ILL_ILLOPC" | "ILL_ILLOPN" => "the processor does not know the instruction",
-        "ILL_PRVOPC" => "the instruction is for the kernel only",
-        "SYS_SECCOMP" => "a seccomp filter forbids the system call",
-        "TRAP_BRKPT" => "a breakpoint without a debugger",
-        "SI_KERNEL" => "the processor reported no address (one that cannot exist?)",
-        "SI_USER" | "SI_QUEUE" => "a process sent it",
-        "SI_TKILL" if code_is_own(fatal) => {
-            "the process raised it itself: abort, or a failed assertion"
-        }
-        "SI_TKILL" => "a process sent it to this thread",
-        _ => return None,
-    })
-}
-
-/// Tells whether the process was its own sender, as with abort().
-fn code_is_own(fatal: &proto::SignalFatal) -> bool {
-    let pid = fatal.process.as_ref().and_then(|process| process.pid);
-    let sender = fatal.sender.as_ref().and_then(|sender| sender.pid);
-    sender.is_none_or(|sender| Some(sender) == pid)
 }
 
 /// Writes where a frame is: "symbol (module+0x1139)", "build id 5f1ab2c3d4e5+0x1139", or its address.

@@ -22,6 +22,7 @@ use self::timeline::Timeline;
 use super::reading::{self, DumpArg};
 use super::text::{Palette, Progress, Style, plural};
 use crate::config::Paths;
+use crate::death::DeathsOf;
 use crate::read::{Damages, Dump};
 
 pub use facts::Facts;
@@ -125,15 +126,22 @@ fn first_reading(
             incident,
             trigger_unix_ns,
         });
+    let subject = incident.map(|incident| incident.subject.clone());
+    let mut deaths = DeathsOf::new(
+        &subject.unwrap_or_default(),
+        facts.trigger_unix_ns.unwrap_or(u64::MAX),
+    );
     let mut survey = Survey::default();
     let mut events = dump.events();
     while let Some(entry) = events.next() {
         let entry = entry.with_context(|| format!("read {}", dump.path().display()))?;
         survey.take(&entry, sought.as_ref());
+        deaths.take(entry.order, entry.unix_ns, &entry.body);
         if entry.order.is_multiple_of(4096) {
             progress.at(events.position());
         }
     }
+    survey.deaths = deaths.finish();
     Ok((survey, events.damages().clone(), events.unknown()))
 }
 

@@ -16,6 +16,9 @@ const FRAMES_MAX: usize = 16;
 /// Broken places shown; `verify` lists them all.
 const PLACES_SHOWN: usize = 4;
 
+/// Deaths shown beside that of the subject.
+const DEATHS_SHOWN: usize = 6;
+
 /// Characters of the longest label, and two blanks.
 const LABEL_WIDTH: usize = 11;
 
@@ -51,6 +54,7 @@ pub fn tell(facts: &Facts, survey: &Survey, damages: &Damages, palette: Palette)
     if let Some(trigger) = &survey.trigger {
         event(&mut rows, trigger, facts, survey);
     }
+    others(&mut rows, survey, facts);
     if let Some(incident) = &facts.incident {
         around(&mut rows, incident);
     }
@@ -140,6 +144,13 @@ fn event(rows: &mut Rows, trigger: &Entry, facts: &Facts, survey: &Survey) {
         | Body::Unknown(_) => rows.add("event", super::line::describe(&trigger.body)),
     }
     if let Some(Body::ProcessExit(exit)) = survey.exit.as_ref().map(|entry| &entry.body) {
+        let order = survey.exit.as_ref().map(|entry| entry.order);
+        let certificates = survey.deaths.certificates.iter();
+        let of_subject = certificates.filter(|certificate| Some(certificate.order) == order);
+        rows.all(
+            "died of",
+            of_subject.map(|certificate| escape(&certificate.text).into_owned()),
+        );
         rows.add("end", process_exit(exit));
     }
 }
@@ -264,6 +275,36 @@ fn memory(rows: &mut Rows, kill: &proto::OomKill) {
         (None, Some(id)) => rows.add("group", format!("memory cgroup {id} of the victim")),
         (None, None) => {}
     }
+}
+
+/// Says who else died by a signal, those nearest to the trigger first.
+fn others(rows: &mut Rows, survey: &Survey, facts: &Facts) {
+    let subject = survey.exit.as_ref().map(|entry| entry.order);
+    let trigger = facts.trigger_unix_ns.unwrap_or_default();
+    let mut others: Vec<_> = survey
+        .deaths
+        .certificates
+        .iter()
+        .filter(|certificate| Some(certificate.order) != subject)
+        .collect();
+    others.sort_by_key(|certificate| certificate.unix_ns.abs_diff(trigger));
+    let all = others.len() as u64 + survey.deaths.left_out;
+    others.truncate(DEATHS_SHOWN);
+    others.sort_by_key(|certificate| certificate.order);
+    let mut lines: Vec<String> = others
+        .iter()
+        .map(|certificate| {
+            let line = format!("{}: {}", certificate.name(), certificate.text);
+            format!("{}  #{}", escape(&line), certificate.order)
+        })
+        .collect();
+    if let Some(more) = all.checked_sub(DEATHS_SHOWN as u64 + 1) {
+        lines.push(format!(
+            "… and {} by a signal",
+            plural(more + 1, "more death")
+        ));
+    }
+    rows.all("also died", lines);
 }
 
 /// Says what belongs to the incident beside its trigger.

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use recorder_ebpf::abi::{EventKind, Lane};
 
+use crate::death::Deaths;
 use crate::event::{Body, proto};
 use crate::incident::Incident;
 use crate::read::Entry;
@@ -51,6 +52,8 @@ pub struct Survey {
     pub exec: Option<Entry>,
     /// The exit of the subject.
     pub exit: Option<Entry>,
+    /// Who died, and of what.
+    pub deaths: Deaths,
     failures: Nearest,
     family: Nearest,
     others: Nearest,

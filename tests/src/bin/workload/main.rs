@@ -20,7 +20,9 @@ usage: workload WHAT...
   bus DIRECTORY                     abort                           fpe
   ill                               forbidden-call                  handled-segv COUNT
   reraise ADDRESS                   reexecute ADDRESS               core DIRECTORY
-  sleep                             sleep-in-threads COUNT          kill SIGNAL PID
+  assert                            sleep                           sleep-in-threads COUNT
+  kill SIGNAL PID                   stubborn handle|ignore|block    stop MILLISECONDS PID
+  orphan                            obey CODE
   hog CGROUP.PROCS SCORE_ADJ anonymous|shared [BYTES]
   exit CODE                         exit-in-threads CODE COUNT      exec-from-thread CODE
   leader-exits-first CODE together|alone
@@ -67,6 +69,13 @@ fn main() -> ExitCode {
                 Some(bytes),
             );
         }
+        ["assert"] => signal::failed_assertion(),
+        ["stubborn", how] => signal::stubborn(how),
+        ["obey", code] => signal::obey(facts::number(code)),
+        ["stop", milliseconds, pid] => {
+            process::stop(facts::number(milliseconds), facts::number(pid));
+        }
+        ["orphan"] => process::orphan(),
         ["sleep"] => process::sleep(),
         ["kill", signal, pid] => process::kill(facts::number(signal), facts::number(pid)),
         ["sleep-in-threads", count] => process::sleep_in_threads(facts::number(count)),

@@ -65,6 +65,45 @@ pub(crate) fn kill(signal: i32, pid: i32) {
     assert_eq!(done, 0, "the target is the test's own");
 }
 
+/// Stops a process as supervisors do: asks it to end, waits, and kills it.
+pub(crate) fn stop(milliseconds: u64, pid: i32) {
+    facts::print(&json!({ "target": pid }));
+    for signal in [libc::SIGTERM, libc::SIGKILL] {
+        // SAFETY: kill() takes any two numbers.
+        let done = unsafe { libc::kill(pid, signal) };
+        assert_eq!(done, 0, "the target is the test's own");
+        if signal == libc::SIGTERM {
+            std::thread::sleep(Duration::from_millis(milliseconds));
+        }
+    }
+}
+
+/// Leaves a child behind that has asked to be killed when this process ends.
+pub(crate) fn orphan() {
+    let own = std::env::current_exe().expect("procfs is mounted");
+    let mut sleeper = std::process::Command::new(own);
+    sleeper.arg("sleep").stdout(std::process::Stdio::piped());
+    let ask = || {
+        // SAFETY: the option takes a signal.
+        match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: between fork and exec it makes one system call and allocates nothing.
+    unsafe { std::os::unix::process::CommandExt::pre_exec(&mut sleeper, ask) };
+    #[expect(
+        clippy::zombie_processes,
+        reason = "this process ends first: that is the point"
+    )]
+    let mut child = sleeper.spawn().expect("one more process is possible");
+    let mut line = String::new();
+    let stdout = child.stdout.take().expect("stdout is a pipe");
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line)
+        .expect("the child says who it is");
+    facts::print(&json!({ "child": child.id() }));
+}
+
 /// Exits with `code`.
 pub(crate) fn exit(code: i32) {
     facts::print(&json!({ "exit_code": code }));

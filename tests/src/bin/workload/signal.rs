@@ -133,6 +133,64 @@ pub(crate) fn abort() {
     std::process::abort();
 }
 
+/// Fails an assertion of C.
+pub(crate) fn failed_assertion() {
+    unsafe extern "C" {
+        fn __assert_fail(
+            assertion: *const libc::c_char,
+            file: *const libc::c_char,
+            line: libc::c_uint,
+            function: *const libc::c_char,
+        ) -> !;
+    }
+    facts::print(&json!({}));
+    let (assertion, file) = (c"1 == 2", c"workload.c");
+    // SAFETY: all are strings of C that live as long as the program.
+    unsafe { __assert_fail(assertion.as_ptr(), file.as_ptr(), 1, file.as_ptr()) };
+}
+
+extern "C" fn do_nothing(_signal: libc::c_int) {}
+
+extern "C" fn exit_with(_signal: libc::c_int) {
+    let code = CODE.load(Ordering::Relaxed);
+    // SAFETY: _exit() may be called from a handler.
+    unsafe { libc::_exit(code as libc::c_int) };
+}
+
+static CODE: AtomicUsize = AtomicUsize::new(0);
+
+fn on_sigterm(handler: libc::sighandler_t) {
+    // SAFETY: the handlers do nothing, or what handlers may do.
+    unsafe { libc::signal(libc::SIGTERM, handler) };
+}
+
+/// Does not end by SIGTERM.
+pub(crate) fn stubborn(how: &str) {
+    match how {
+        "handle" => on_sigterm(do_nothing as *const () as libc::sighandler_t),
+        "ignore" => on_sigterm(libc::SIG_IGN),
+        _ => {
+            // SAFETY: all zeros is a valid set of signals.
+            let mut set = unsafe { std::mem::zeroed() };
+            // SAFETY: both calls take a set of our own.
+            unsafe {
+                libc::sigaddset(&raw mut set, libc::SIGTERM);
+                libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+            }
+        }
+    }
+    facts::print(&json!({}));
+    crate::process::sleep_forever();
+}
+
+/// Exits with `code` when it gets SIGTERM.
+pub(crate) fn obey(code: usize) {
+    CODE.store(code, Ordering::Relaxed);
+    on_sigterm(exit_with as *const () as libc::sighandler_t);
+    facts::print(&json!({}));
+    crate::process::sleep_forever();
+}
+
 /// Divides by zero.
 pub(crate) fn fpe() {
     let ip = fault::divide as *const () as usize;
