@@ -6,6 +6,7 @@
 mod agent;
 mod host;
 mod latency;
+mod loss;
 mod probes;
 mod storm;
 mod table;
@@ -61,13 +62,16 @@ enum Benchmark {
     Latency,
     /// Start, memory, idle CPU, bytes for each event
     Agent,
+    /// Records lost in a storm on every CPU
+    Loss,
 }
 
-const ALL: [Benchmark; 4] = [
+const ALL: [Benchmark; 5] = [
     Benchmark::Probes,
     Benchmark::Storm,
     Benchmark::Latency,
     Benchmark::Agent,
+    Benchmark::Loss,
 ];
 
 /// Runs `cargo xtask bench`.
@@ -91,6 +95,7 @@ pub fn run(options: &Options) -> Result<()> {
             Benchmark::Storm => storm::run(&tools, options.rounds, &mut table)?,
             Benchmark::Latency => latency::run(&tools, options.rounds, &mut table)?,
             Benchmark::Agent => agent::run(&tools, options.rounds, &mut table)?,
+            Benchmark::Loss => loss::run(&tools, &mut table)?,
         }
     }
     print!("{}", table.text());

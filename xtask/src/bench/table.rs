@@ -139,6 +139,7 @@ impl Table {
 /// Writes a number with three digits or more.
 fn shown(value: f64) -> String {
     match value.abs() {
+        0.0 => "0".to_owned(),
         100.0.. => format!("{value:.0}"),
         10.0.. => format!("{value:.1}"),
         1.0.. => format!("{value:.2}"),
