@@ -64,11 +64,19 @@ pub enum EventKind {
     Note = 8,
     /// A process was asked to end and may decline: [`SignalSent`](super::SignalSent).
     SignalSent = 9,
+    /// The state of the host: a [`Sample`](super::Sample).
+    SampleSystem = 12,
+    /// The processes that used most: a [`Sample`](super::Sample).
+    SampleProcess = 13,
+    /// The memory of cgroups: a [`Sample`](super::Sample).
+    SampleCgroup = 14,
+    /// A line of the kernel's log: a [`Sample`](super::Sample).
+    KernelLog = 15,
 }
 
 impl EventKind {
     /// Every kind, in the order of its number.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 13] = [
         Self::ProcessExec,
         Self::ProcessExit,
         Self::SignalFatal,
@@ -78,6 +86,10 @@ impl EventKind {
         Self::TaskHung,
         Self::Note,
         Self::SignalSent,
+        Self::SampleSystem,
+        Self::SampleProcess,
+        Self::SampleCgroup,
+        Self::KernelLog,
     ];
 
     /// Returns the kind with this number, or `None` for one of a newer probe.
@@ -94,7 +106,11 @@ impl EventKind {
             | Self::IoError
             | Self::WritebackError
             | Self::TaskHung => Lane::Failure,
-            Self::Note => Lane::Sample,
+            Self::Note
+            | Self::SampleSystem
+            | Self::SampleProcess
+            | Self::SampleCgroup
+            | Self::KernelLog => Lane::Sample,
         }
     }
 
@@ -110,6 +126,10 @@ impl EventKind {
             Self::TaskHung => "task.hung",
             Self::Note => "recorder.note",
             Self::SignalSent => "signal.sent",
+            Self::SampleSystem => "sample.system",
+            Self::SampleProcess => "sample.process",
+            Self::SampleCgroup => "sample.cgroup",
+            Self::KernelLog => "kernel.log",
         }
     }
 }

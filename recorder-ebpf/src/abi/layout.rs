@@ -3,8 +3,8 @@
 use core::mem::offset_of;
 
 use super::{
-    Exec, Exit, Frame, Header, IoError, LaneStats, LiveProcess, Mapping, Note, OomKill, Sender,
-    SignalFatal, SignalSent, TaskHung, WritebackError,
+    Exec, Exit, Frame, Header, IoError, LaneStats, LiveProcess, Mapping, Note, OomKill, Sample,
+    Sender, SignalFatal, SignalSent, TaskHung, WritebackError,
 };
 
 /// Name of the object's symbol that holds [`LAYOUT_HASH`].
@@ -69,6 +69,7 @@ const fn layout_hash() -> u64 {
         IoError { header, sector, bytes, major, minor, partition, status, errno, cmd_flags, disk }
         WritebackError { header, inode, device, errno, name }
         Note { header, kind, text_len }
+        Sample { header, message_len, reserved }
         LaneStats { attempted, lost }
         LiveProcess {
             start_boot_ns, user_ns, system_ns, read_bytes, write_bytes, rss_pages, cgroup_id, memory_cgroup_id, exe_inode,

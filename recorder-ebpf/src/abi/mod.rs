@@ -12,6 +12,7 @@ mod limits;
 mod note;
 mod oom;
 mod process;
+mod sample;
 mod signal;
 mod stats;
 mod task;
@@ -28,6 +29,7 @@ pub use limits::{
 pub use note::{Note, NoteKind};
 pub use oom::OomKill;
 pub use process::{EXEC_ARGV_TRUNCATED, EXEC_FILENAME_TRUNCATED, Exec, Exit, TaskHung};
+pub use sample::Sample;
 pub use signal::{
     Arch, BUILD_ID_LEN, Frame, MAPPING_EXECUTE, MAPPING_FILE, MAPPING_PATH_TRUNCATED, MAPPING_READ,
     MAPPING_SHARED, MAPPING_WRITE, Mapping, RECEIVED_BLOCKED, RECEIVED_HANDLED, RECEIVED_IGNORED,

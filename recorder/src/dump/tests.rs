@@ -267,6 +267,10 @@ impl Dump {
                 | Body::TaskHung(_)
                 | Body::SignalSent(_)
                 | Body::Note(_)
+                | Body::SampleSystem(_)
+                | Body::SampleProcess(_)
+                | Body::SampleCgroup(_)
+                | Body::KernelLog(_)
                 | Body::Unknown(_) => None,
             })
             .collect()

@@ -117,6 +117,14 @@ bodies! {
     SignalSent(SignalSent) = "signal.sent",
     /// The recorder's own remark.
     Note(Note) = "recorder.note",
+    /// The state of the host.
+    SampleSystem(SampleSystem) = "sample.system",
+    /// The processes that used most.
+    SampleProcess(SampleProcess) = "sample.process",
+    /// The memory cgroups that used most.
+    SampleCgroup(SampleCgroup) = "sample.cgroup",
+    /// A line of the kernel's log.
+    KernelLog(KernelLog) = "kernel.log",
     /// Records are missing here.
     Loss(Loss) = "recorder.loss",
     /// A record that the writer could not interpret.
@@ -134,7 +142,14 @@ impl Body {
             Self::IoError(error) => error.process.as_ref(),
             Self::TaskHung(hung) => hung.process.as_ref(),
             Self::SignalSent(sent) => sent.process.as_ref(),
-            Self::WritebackError(_) | Self::Note(_) | Self::Loss(_) | Self::Unknown(_) => None,
+            Self::WritebackError(_)
+            | Self::Note(_)
+            | Self::SampleSystem(_)
+            | Self::SampleProcess(_)
+            | Self::SampleCgroup(_)
+            | Self::KernelLog(_)
+            | Self::Loss(_)
+            | Self::Unknown(_) => None,
         }
     }
 }

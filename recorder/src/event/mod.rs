@@ -13,6 +13,7 @@ pub mod names;
 mod note;
 mod oom;
 mod process;
+mod sample;
 mod signal;
 mod text;
 
@@ -75,6 +76,10 @@ fn body(header: &Header, record: &[u8]) -> Option<Body> {
         EventKind::TaskHung => Body::TaskHung(process::hung(record)?),
         EventKind::SignalSent => Body::SignalSent(signal::sent(record)?),
         EventKind::Note => Body::Note(note::note(record)?),
+        EventKind::SampleSystem => Body::SampleSystem(sample::message(record)?),
+        EventKind::SampleProcess => Body::SampleProcess(sample::message(record)?),
+        EventKind::SampleCgroup => Body::SampleCgroup(sample::message(record)?),
+        EventKind::KernelLog => Body::KernelLog(sample::message(record)?),
     })
 }
 

@@ -2,8 +2,8 @@ use proptest::prelude::*;
 use recorder_ebpf::abi::{
     Arch, COMM_LEN, EXEC_ARGV_TRUNCATED, Exec, Exit, Frame, IoError, MAPPING_EXECUTE, MAPPING_FILE,
     MAPPING_PATH_TRUNCATED, MAPPING_READ, MAPPING_WRITE, Mapping, Note, NoteKind, OomKill,
-    SENDER_KERNEL, SIGNAL_HAS_REGISTERS, SIGNAL_HAS_SENDER, SIGNAL_RERAISED, Sender, SignalFatal,
-    SignalSent, TaskHung, WritebackError,
+    SENDER_KERNEL, SIGNAL_HAS_REGISTERS, SIGNAL_HAS_SENDER, SIGNAL_RERAISED, Sample, Sender,
+    SignalFatal, SignalSent, TaskHung, WritebackError,
 };
 use serde_json::{Value, json};
 use zerocopy::{FromZeros, IntoBytes};
@@ -426,6 +426,25 @@ fn unknown_kind_keeps_its_bytes() {
     assert_eq!(body_json(&[0xab, 0x01]), json!({"record": "ab01"}));
 }
 
+fn sample_record(kind: EventKind, message: &[u8]) -> Vec<u8> {
+    let sample = Sample {
+        header: header(kind, 0),
+        message_len: message.len() as u32,
+        reserved: 0,
+    };
+    [sample.as_bytes(), message].concat()
+}
+
+#[test]
+fn a_sample_whose_message_is_none_is_unknown() {
+    let level = [0x0a, 3, b'e', b'r', b'r'];
+    let whole = sample_record(EventKind::KernelLog, &level);
+    assert_eq!(body_json(&whole), json!({"level": "err"}));
+    let broken = sample_record(EventKind::KernelLog, &[0x0a, 200, b'e']);
+    let event = decode(Lane::Sample, &broken);
+    assert_eq!(event.body.topic(), "recorder.unknown");
+}
+
 /// One whole record of each kind.
 fn records() -> Vec<(EventKind, Vec<u8>)> {
     EventKind::ALL
@@ -453,6 +472,10 @@ fn records() -> Vec<(EventKind, Vec<u8>)> {
                     sent.as_bytes().to_vec()
                 }
                 EventKind::Note => note_record(1, "")[..size_of::<Note>()].to_vec(),
+                EventKind::SampleSystem
+                | EventKind::SampleProcess
+                | EventKind::SampleCgroup
+                | EventKind::KernelLog => sample_record(kind, b""),
             };
             (kind, record)
         })
@@ -486,7 +509,7 @@ fn messages_round_trip_through_their_topic() {
         assert_eq!(TOPICS[body.topic_index()].name, body.topic());
     }
     assert!(matches!(
-        Body::decode("sample.system", &[]),
+        Body::decode("sample.unheard_of", &[]),
         Err(DecodeError::Topic(_))
     ));
     assert!(matches!(

@@ -116,7 +116,13 @@ impl WatchList {
 pub(super) fn find(record: &[u8], watch: &WatchList) -> Option<Finding> {
     let kind = EventKind::from_number(*record.get(offset_of!(Header, kind))?)?;
     let (rule, fingerprint) = match kind {
-        EventKind::ProcessExec | EventKind::SignalSent | EventKind::Note => return None,
+        EventKind::ProcessExec
+        | EventKind::SignalSent
+        | EventKind::Note
+        | EventKind::SampleSystem
+        | EventKind::SampleProcess
+        | EventKind::SampleCgroup
+        | EventKind::KernelLog => return None,
         EventKind::ProcessExit => {
             if !watch.holds(record) {
                 return None;

@@ -22,6 +22,10 @@ pub(super) fn sentence(body: &Body) -> String {
         Body::ProcessExec(_)
         | Body::SignalSent(_)
         | Body::Note(_)
+        | Body::SampleSystem(_)
+        | Body::SampleProcess(_)
+        | Body::SampleCgroup(_)
+        | Body::KernelLog(_)
         | Body::Loss(_)
         | Body::Unknown(_) => body.topic().into(),
     }
@@ -40,6 +44,10 @@ pub(super) fn subject(body: &Body) -> Subject {
         | Body::TaskHung(_)
         | Body::SignalSent(_)
         | Body::Note(_)
+        | Body::SampleSystem(_)
+        | Body::SampleProcess(_)
+        | Body::SampleCgroup(_)
+        | Body::KernelLog(_)
         | Body::Loss(_)
         | Body::Unknown(_) => None,
     };

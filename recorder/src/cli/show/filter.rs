@@ -157,6 +157,10 @@ fn parties(body: &Body) -> [Option<(Option<u32>, Option<&str>)>; 2] {
         | Body::WritebackError(_)
         | Body::TaskHung(_)
         | Body::Note(_)
+        | Body::SampleSystem(_)
+        | Body::SampleProcess(_)
+        | Body::SampleCgroup(_)
+        | Body::KernelLog(_)
         | Body::Loss(_)
         | Body::Unknown(_) => None,
     };

@@ -3,7 +3,7 @@
 use crate::cli::text::{bytes, count, duration, escape, escape_short, plural};
 use crate::event::{Body, proto};
 
-use super::fault;
+use super::{fault, sample};
 
 /// Most characters of a line that come from one text of the event: paths, arguments, notes.
 const TEXT_MAX: usize = 120;
@@ -27,6 +27,10 @@ pub fn describe(body: &Body) -> String {
             escape_short(note.kind(), TEXT_MAX),
             escape_short(note.text(), TEXT_MAX)
         ),
+        Body::SampleSystem(sample) => sample::system(sample),
+        Body::SampleProcess(sample) => sample::processes(sample),
+        Body::SampleCgroup(sample) => sample::cgroups(sample),
+        Body::KernelLog(log) => sample::kernel_log(log),
         Body::Loss(loss) => gap(loss),
         Body::Unknown(unknown) => format!(
             "record of an unknown kind {}, {}",

@@ -8,6 +8,7 @@ mod facts;
 mod fault;
 mod filter;
 mod line;
+mod sample;
 mod story;
 mod survey;
 mod timeline;

@@ -140,6 +140,10 @@ fn event(rows: &mut Rows, trigger: &Entry, facts: &Facts, survey: &Survey) {
         | Body::SignalSent(_)
         | Body::ProcessExec(_)
         | Body::Note(_)
+        | Body::SampleSystem(_)
+        | Body::SampleProcess(_)
+        | Body::SampleCgroup(_)
+        | Body::KernelLog(_)
         | Body::Loss(_)
         | Body::Unknown(_) => rows.add("event", super::line::describe(&trigger.body)),
     }

@@ -4,6 +4,8 @@
 //! trigger:
 //!
 //! - what failed, what the recorder says of itself, and what is missing ([`FAILURES`]),
+//! - the kernel's log ([`LOG`]),
+//! - the samples that show a host in trouble, and the last of each kind before the trigger ([`SAMPLES`]),
 //! - what the subject of the incident did, its children, and how it and its ancestors were started ([`FAMILY`]),
 //! - what else came and went ([`OTHERS`]).
 //!
@@ -13,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use recorder_ebpf::abi::{EventKind, Lane};
 
+use super::sample;
 use crate::death::Deaths;
 use crate::event::{Body, proto};
 use crate::incident::Incident;
@@ -24,6 +27,11 @@ pub const FAILURES: (usize, usize) = (40, 40);
 pub const FAMILY: (usize, usize) = (40, 40);
 /// Most other events chosen before the trigger and after it.
 pub const OTHERS: (usize, usize) = (20, 10);
+
+/// Most lines of the kernel's log chosen before the trigger and after it.
+pub const LOG: (usize, usize) = (20, 20);
+/// Most samples of a host in trouble chosen before the trigger and after it.
+pub const SAMPLES: (usize, usize) = (5, 5);
 
 /// Executions remembered to find the ancestors of the subject.
 const STARTED_MAX: usize = 1 << 16;
@@ -57,6 +65,11 @@ pub struct Survey {
     failures: Nearest,
     family: Nearest,
     others: Nearest,
+    log: Nearest,
+    samples: Nearest,
+    /// The last samples before the trigger: of the host, and of its processes.
+    last_system: Option<u64>,
+    last_process: Option<u64>,
     ancestors: Vec<u64>,
     started: Started,
 }
@@ -84,13 +97,38 @@ impl Survey {
             let parent = entry.body.process().and_then(|process| process.ppid);
             subject.pid.is_some() && parent == subject.pid
         });
-        if lane(&entry.body) != Some(Lane::Lifecycle) {
+        if self.sampled(entry, before) {
+            // Chosen or left out.
+        } else if lane(&entry.body) != Some(Lane::Lifecycle) {
             self.failures.take(entry.order, before, FAILURES);
         } else if is_subject || is_child {
             self.family.take(entry.order, before, FAMILY);
         } else {
             self.others.take(entry.order, before, OTHERS);
         }
+    }
+
+    /// Takes in a sample, or a line of the kernel's log; false if the event is neither.
+    fn sampled(&mut self, entry: &Entry, before: bool) -> bool {
+        match &entry.body {
+            Body::KernelLog(_) => self.log.take(entry.order, before, LOG),
+            Body::SampleSystem(sample) => {
+                if before {
+                    self.last_system = Some(entry.order);
+                }
+                if sample::stands_out(sample) {
+                    self.samples.take(entry.order, before, SAMPLES);
+                }
+            }
+            // One that was taken for a reason is as good as what it was taken for.
+            Body::SampleProcess(sample) if sample.reason.is_none() => {
+                if before {
+                    self.last_process = Some(entry.order);
+                }
+            }
+            _ => return false,
+        }
+        true
     }
 
     fn subject(&mut self, entry: &Entry, before: bool) {
@@ -113,7 +151,15 @@ impl Survey {
     /// Returns the orders of the events a person wants to see without asking.
     pub fn chosen(&self) -> BTreeSet<u64> {
         let mut chosen: BTreeSet<u64> = self.trigger.iter().map(|entry| entry.order).collect();
-        for nearest in [&self.failures, &self.family, &self.others] {
+        chosen.extend(self.last_system);
+        chosen.extend(self.last_process);
+        for nearest in [
+            &self.failures,
+            &self.family,
+            &self.others,
+            &self.log,
+            &self.samples,
+        ] {
             chosen.extend(&nearest.before);
             chosen.extend(&nearest.after);
         }

@@ -73,7 +73,7 @@ impl Timeline {
         };
         let style = match &entry.body {
             Body::Loss(_) | Body::Unknown(_) => Some(Style::Yellow),
-            Body::Note(_) => Some(Style::Dim),
+            Body::Note(_) | Body::SampleSystem(_) | Body::SampleProcess(_) => Some(Style::Dim),
             _ if failed => Some(Style::Red),
             _ => None,
         };
