@@ -18,5 +18,6 @@ pub mod ingest;
 pub mod kernel;
 pub mod read;
 pub mod ring;
+pub mod sample;
 pub mod store;
 pub mod units;

@@ -5,6 +5,7 @@
 //! | main | starts, then the control plane: signals and the control socket |
 //! | `data` | the data plane: kernel rings, flight ring, incidents |
 //! | `dumps` | writes dumps |
+//! | `samples` | samples the host, reads the kernel's log |
 
 mod host;
 mod lock;
@@ -28,9 +29,10 @@ use crate::api;
 use crate::config::{Paths, RecordConfig, Seconds, saturating_ns};
 use crate::dump::{Limits, ProbeState};
 use crate::incident::{Engine, EngineConfig, Span};
-use crate::ingest::{Command, Commands, DataPlane, now_pair};
+use crate::ingest::{Command, Commands, Connections, DataPlane, now_pair, samples};
 use crate::kernel::{self, Kernel};
 use crate::ring::{FlightRing, RingConfig};
+use crate::sample::{SampleConfig, Samples};
 use crate::store::{Budget, Store};
 use lock::Lock;
 use status::StatusMaker;
@@ -61,21 +63,27 @@ pub fn run(paths: &Paths, config: &RecordConfig) -> Result<()> {
     let Kernel {
         rings,
         counters,
-        probes,
+        mut probes,
         tasks: _,
         attachment,
     } = loaded?;
     give_back_memory();
     let counters = Arc::new(counters);
     let (frozen, incidents) = bounded(WRITER_QUEUE);
+    let (outlet, inlet) = samples();
+    let samples = Samples::new(sample_config(config), outlet).context("cannot sample the host")?;
+    probes.extend_from_slice(samples.probes());
     let (plane, commands) = DataPlane::new(
         rings,
         Arc::clone(&counters),
         flight,
         Engine::new(engine_config(config)),
         saturating_ns(config.longest_before()),
-        frozen,
-        Box::new(warn),
+        Connections {
+            samples: inlet,
+            writer: frozen,
+            warn: Box::new(warn),
+        },
     )
     .context("cannot start the data plane")?;
     let listener = listen(&paths.control_socket())?;
@@ -112,18 +120,23 @@ pub fn run(paths: &Paths, config: &RecordConfig) -> Result<()> {
         let started = started.clone();
         spawn("data", move || plane.run(&started))?
     };
+    let (sample_counters, sampling) = (samples.counters(), samples.handle());
+    let samples = spawn("samples", move || samples.run())?;
     let maker = StatusMaker {
         start,
         config: config.clone(),
         dumps_dir: paths.dumps(),
         probes,
         counters,
+        samples: sample_counters,
         dumps,
     };
     say(&started);
     let served = control(listener, commands, maker);
     // The data plane ends first: it hands its last windows to the writer.
     join(data)?;
+    sampling.stop();
+    join(samples)?;
     join(writer)?;
     drop(attachment);
     // Whoever connects from now on is told that nobody is there.
@@ -208,6 +221,13 @@ fn ring_config(config: &RecordConfig) -> RingConfig {
         ],
         max_age_ns: config.max_age.map(saturating_ns),
         ..RingConfig::default()
+    }
+}
+
+fn sample_config(config: &RecordConfig) -> SampleConfig {
+    SampleConfig {
+        interval: config.sample_interval,
+        ignored: config.kernel_log_ignore.clone(),
     }
 }
 

@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use recorder_ebpf::abi::{EventKind, Lane};
 
-use crate::api::{CpuStatus, DumpStatus, IncidentStatus, LaneStatus, Status};
+use crate::api::{CpuStatus, DumpStatus, IncidentStatus, LaneStatus, SampleStatus, Status};
 use crate::config::{RecordConfig, saturating_ns};
 use crate::dump::Probe;
 use crate::event::ClockPair;
 use crate::ingest::{State, now_boot_ns};
 use crate::kernel::Counters;
+use crate::sample::SampleCounters;
 
 /// Makes a status of what the data plane says and what does not change.
 pub(super) struct StatusMaker {
@@ -20,6 +23,7 @@ pub(super) struct StatusMaker {
     pub(super) dumps_dir: PathBuf,
     pub(super) probes: Vec<Probe>,
     pub(super) counters: Arc<Counters>,
+    pub(super) samples: Arc<SampleCounters>,
     pub(super) dumps: Arc<Mutex<DumpStatus>>,
 }
 
@@ -50,8 +54,24 @@ impl StatusMaker {
                 suppressed: incidents.suppressed_total,
                 overflow: incidents.overflow_total,
             },
+            samples: of_samples(&self.samples, self.config.sample_interval),
             dumps: dumps.clone(),
         }
+    }
+}
+
+fn of_samples(counters: &SampleCounters, interval: Duration) -> SampleStatus {
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    SampleStatus {
+        interval_ns: saturating_ns(interval),
+        taken: count(&counters.samples),
+        missed: count(&counters.missed),
+        dropped: count(&counters.dropped),
+        cpu_ns: count(&counters.cpu_ns),
+        log_lines: count(&counters.lines),
+        log_filtered: count(&counters.filtered),
+        log_lost: count(&counters.lost),
+        log_left_out: count(&counters.left_out),
     }
 }
 

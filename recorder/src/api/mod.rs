@@ -14,6 +14,6 @@ mod types;
 pub use client::{Client, ClientError};
 pub use server::{Agent, serve};
 pub use types::{
-    CpuStatus, DumpStatus, Failure, IncidentStatus, LaneStatus, Status, TriggerReply,
+    CpuStatus, DumpStatus, Failure, IncidentStatus, LaneStatus, SampleStatus, Status, TriggerReply,
     TriggerRequest,
 };

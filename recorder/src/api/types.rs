@@ -32,6 +32,9 @@ pub struct Status {
     pub lanes: Vec<LaneStatus>,
     /// What became of everything that could have been an incident.
     pub incidents: IncidentStatus,
+    /// The samples of the host and the kernel's log.
+    #[serde(default)]
+    pub samples: SampleStatus,
     /// What became of the dumps.
     pub dumps: DumpStatus,
 }
@@ -92,6 +95,29 @@ pub struct IncidentStatus {
     pub suppressed: u64,
     /// Too many were open.
     pub overflow: u64,
+}
+
+/// The samples of the host and the kernel's log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SampleStatus {
+    /// Time from one sample to the next, in nanoseconds; 0 if none are taken.
+    pub interval_ns: u64,
+    /// Samples taken.
+    pub taken: u64,
+    /// Not taken: the one before took too long, or the recorder did not run.
+    pub missed: u64,
+    /// Taken, and no room for them.
+    pub dropped: u64,
+    /// CPU time that they took, in nanoseconds.
+    pub cpu_ns: u64,
+    /// Lines of the kernel's log.
+    pub log_lines: u64,
+    /// Lines that a pattern of `--kernel-log-ignore` left out.
+    pub log_filtered: u64,
+    /// Lines that the kernel overwrote before they were read.
+    pub log_lost: u64,
+    /// Lines left out because there were too many in too short a time.
+    pub log_left_out: u64,
 }
 
 /// What became of the dumps.

@@ -15,6 +15,7 @@ use crate::api::Client;
 use crate::config::Paths;
 use crate::dump::{Probe, ProbeState};
 use crate::kernel::{self, Kernel};
+use crate::sample;
 
 /// Arguments of `recorder doctor`.
 #[derive(clap::Args, Debug)]
@@ -126,6 +127,7 @@ fn checks(paths: &Paths) -> Vec<Check> {
     {
         checks.extend(probes(privileged));
     }
+    checks.extend(sample::plan().iter().map(|probe| of_probe(probe, true)));
     checks.push(directory("directory of dumps", &paths.dumps()));
     checks.push(directory("run directory", &paths.run_dir));
     checks.push(agent(paths));

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Result;
 
 use super::text::{Palette, Style, bytes, count, duration, escape};
-use crate::api::{Client, LaneStatus, Status};
+use crate::api::{Client, LaneStatus, SampleStatus, Status};
 use crate::config::Paths;
 use crate::dump::ProbeState;
 
@@ -73,6 +73,7 @@ fn write(
     for lane in &status.lanes {
         lane_line(out, lane, palette)?;
     }
+    samples_lines(out, &status.samples, palette)?;
     for (program, times) in &status.skipped {
         let text = format!(
             "skipped  {program}: {} (the CPU was inside it already)",
@@ -109,6 +110,40 @@ fn write(
         )?;
     }
     Ok(())
+}
+
+fn samples_lines(out: &mut impl Write, samples: &SampleStatus, palette: Palette) -> io::Result<()> {
+    let warned = |text: String, is_bad: bool| match is_bad {
+        true => palette.paint(Style::Red, &text),
+        false => text,
+    };
+    if samples.interval_ns > 0 {
+        let lacking = format!(
+            "{} missed, {} dropped",
+            count(samples.missed),
+            count(samples.dropped)
+        );
+        writeln!(
+            out,
+            "samples  {} of the host, one each {}, {} of CPU time each; {}",
+            count(samples.taken),
+            duration(samples.interval_ns),
+            duration(samples.cpu_ns / samples.taken.max(1)),
+            warned(lacking, samples.missed + samples.dropped > 0),
+        )?;
+    }
+    let lacking = format!(
+        "{} overwritten by the kernel, {} beyond the limit",
+        count(samples.log_lost),
+        count(samples.log_left_out)
+    );
+    writeln!(
+        out,
+        "log      {} lines of the kernel, {} filtered; {}",
+        count(samples.log_lines),
+        count(samples.log_filtered),
+        warned(lacking, samples.log_lost + samples.log_left_out > 0),
+    )
 }
 
 fn lane_line(out: &mut impl Write, lane: &LaneStatus, palette: Palette) -> io::Result<()> {

@@ -23,6 +23,8 @@ pub use file::{ConfigError, ConfigFile, Loaded, Origin};
 pub use settings::{SETTINGS, Setting};
 pub use suggest::nearest;
 
+use crate::sample::NOISE;
+
 /// The two directories that the agent and its readers share.
 #[derive(Args, Clone, Debug)]
 pub struct Paths {
@@ -97,6 +99,14 @@ pub struct RecordConfig {
     #[arg(long, value_name = "TIME", value_parser = duration)]
     #[serde(rename = "max_age_ns", serialize_with = "optional_nanoseconds")]
     pub max_age: Option<Duration>,
+    /// Time from one sample of the host to the next; 0s for none
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
+    #[serde(rename = "sample_interval_ns", serialize_with = "nanoseconds")]
+    pub sample_interval: Duration,
+    /// Pattern of kernel log lines that are noise: "*" stands for any text (may be given more than once, instead of the
+    /// default ones). Lines of level err and graver ones are always kept
+    #[arg(long, value_name = "PATTERN", default_values = NOISE)]
+    pub kernel_log_ignore: Vec<String>,
     /// Largest dump; what is too much is cut at its oldest end, and said so
     #[arg(long, value_name = "SIZE", default_value = "64MiB")]
     pub max_dump_bytes: Bytes,
@@ -151,6 +161,16 @@ impl RecordConfig {
                 "--max-age {}: less than the {} that a window reaches back",
                 Seconds(max_age),
                 Seconds(self.longest_before())
+            ));
+        }
+        if !self.sample_interval.is_zero()
+            && !(SAMPLE_INTERVAL_MIN..=SAMPLE_INTERVAL_MAX).contains(&self.sample_interval)
+        {
+            return fail(format!(
+                "--sample-interval {}: must be 0 s, or between {} and {}",
+                Seconds(self.sample_interval),
+                Seconds(SAMPLE_INTERVAL_MIN),
+                Seconds(SAMPLE_INTERVAL_MAX)
             ));
         }
         let lanes = [
@@ -238,6 +258,10 @@ impl fmt::Display for RuleWindow {
 
 /// Longest name of a process that the kernel keeps.
 const COMM_MAX: usize = recorder_ebpf::abi::COMM_LEN - 1;
+/// Shortest time between two samples: at this pace they take one CPU's percent.
+const SAMPLE_INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// Longest time between two samples.
+const SAMPLE_INTERVAL_MAX: Duration = Duration::from_secs(60 * 60);
 /// Smallest lane: room for a few segments.
 const LANE_MIN: Bytes = Bytes(1 << 20);
 /// Largest lane.
@@ -376,6 +400,8 @@ mod tests {
             (&["--watch", "a-name-that-is-too-long"], "--watch"),
             (&["--rule-window", "oom-kill=48h/1s"], "--rule-window"),
             (&["--max-age", "59s"], "--max-age"),
+            (&["--sample-interval", "50ms"], "--sample-interval"),
+            (&["--sample-interval", "2h"], "--sample-interval"),
         ] {
             let config = config(flags).unwrap_or_else(|error| panic!("{flags:?}: {error}"));
             let error = config.validate().expect_err("contradicts");

@@ -74,6 +74,8 @@ pub static SETTINGS: &[Setting] = &settings! {
     "memory.lifecycle_bytes" lifecycle_bytes,
     "memory.sample_bytes" sample_bytes,
     "memory.max_age" max_age,
+    "samples.interval" sample_interval,
+    "samples.kernel_log_ignore" kernel_log_ignore,
     "dumps.max_dump_bytes" max_dump_bytes,
     "dumps.max_bytes" dumps_max_bytes,
     "dumps.max_count" dumps_max_count,

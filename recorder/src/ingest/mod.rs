@@ -8,6 +8,7 @@ mod budget;
 mod clock;
 mod commands;
 mod note;
+mod samples;
 
 use std::collections::VecDeque;
 use std::io;
@@ -23,6 +24,7 @@ use uuid::Uuid;
 
 pub use clock::{now_boot_ns, now_pair};
 pub use commands::{Command, Commands, Triggered};
+pub use samples::{Inlet, Outlet, SAMPLE_BYTES_MAX, samples};
 
 use crate::dump::CpuStats;
 use crate::event::ClockPair;
@@ -68,6 +70,16 @@ pub struct State {
 /// Where the data plane says what people should know.
 pub type Report = Box<dyn Fn(&str) + Send>;
 
+/// What the data plane is connected to, beside the kernel.
+pub struct Connections {
+    /// Where samples come from.
+    pub samples: Inlet,
+    /// Where windows go.
+    pub writer: Sender<FrozenIncident>,
+    /// Where warnings go.
+    pub warn: Report,
+}
+
 /// The data plane, not yet running.
 pub struct DataPlane {
     rings: Rings,
@@ -75,6 +87,7 @@ pub struct DataPlane {
     flight: FlightRing,
     engine: Engine,
     inbox: Inbox,
+    samples: Inlet,
     writer: Sender<FrozenIncident>,
     warn: Report,
     notes: Notes,
@@ -99,9 +112,13 @@ impl DataPlane {
         flight: FlightRing,
         engine: Engine,
         before_ns: u64,
-        writer: Sender<FrozenIncident>,
-        warn: Report,
+        connections: Connections,
     ) -> io::Result<(Self, Commands)> {
+        let Connections {
+            samples,
+            writer,
+            warn,
+        } = connections;
         let (commands, inbox) = commands::channel()?;
         let plane = Self {
             rings,
@@ -109,6 +126,7 @@ impl DataPlane {
             flight,
             engine,
             inbox,
+            samples,
             writer,
             warn,
             notes: Notes::default(),
@@ -131,6 +149,7 @@ impl DataPlane {
                 self.wait();
             }
             more = self.drain();
+            self.take_samples();
             self.obey();
             self.close_due();
             self.hand_over();
@@ -205,8 +224,25 @@ impl DataPlane {
         taken == BATCH
     }
 
-    /// Takes everything that is in the kernel rings now.
+    /// Takes the samples that wait.
+    fn take_samples(&mut self) {
+        while let Some(mut record) = self.samples.next() {
+            self.notes.sample(&mut self.flight, &mut record);
+            self.samples.give_back(record);
+        }
+        let dropped = self.samples.dropped();
+        if dropped > 0 {
+            self.notes.dropped(&mut self.flight, dropped);
+            // A record behind the gap, so that it has an end.
+            let text = format!("{dropped} samples dropped: they were not taken in time");
+            self.notes
+                .write(&mut self.flight, NoteKind::Degradation, &text);
+        }
+    }
+
+    /// Takes everything that is in the kernel rings now, and the samples.
     fn drain_all(&mut self) {
+        self.take_samples();
         // Bounded: a host that makes records faster than they are taken is not waited for.
         for _ in 0..256 {
             if !self.drain() {
@@ -350,6 +386,8 @@ impl DataPlane {
 
     /// Writes a note and returns its sequence number.
     fn note(&mut self, kind: NoteKind, text: &str) -> u64 {
+        // What came before it stands before it.
+        self.take_samples();
         self.notes.write(&mut self.flight, kind, text)
     }
 }

@@ -1,6 +1,8 @@
-//! The agent's own remarks, as records of the sample lane.
+//! The sample lane, which the agent writes itself: its own remarks, and the samples.
+//!
+//! One numbering for both, and times that ascend with it, so that a gap in the numbers is a loss in its place.
 
-use recorder_ebpf::abi::{EventKind, Header, Lane, Note, NoteKind};
+use recorder_ebpf::abi::{EventKind, Header, Lane, Note, NoteKind, decode};
 use zerocopy::IntoBytes as _;
 
 use super::clock::now_boot_ns;
@@ -9,21 +11,46 @@ use crate::ring::FlightRing;
 /// Longest text of a note, in bytes; more is cut.
 const TEXT_MAX: usize = 512;
 
-/// Writes notes, numbered.
+/// Writes notes and samples, numbered.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
-    written: u64,
+    /// Records written or dropped: the next number.
+    attempted: u64,
+    last_boot_ns: u64,
 }
 
 impl Notes {
+    /// Writes a sample into the ring, with its number.
+    ///
+    /// One that was taken before the last record was written, and comes after it, takes that one's time.
+    pub(super) fn sample(&mut self, ring: &mut FlightRing, record: &mut [u8]) {
+        let Some(mut header) = decode::<Header>(record) else {
+            return;
+        };
+        header.seq = self.attempted;
+        header.boot_ns = header.boot_ns.max(self.last_boot_ns);
+        self.last_boot_ns = header.boot_ns;
+        self.attempted += 1;
+        // It was read from there.
+        let _ = header.write_to_prefix(record);
+        // A refusal is counted by the ring.
+        let _ = ring.push(Lane::Sample, record);
+    }
+
+    /// Counts samples that never came: a gap in the numbers, and dropped records of the lane.
+    pub(super) fn dropped(&mut self, ring: &mut FlightRing, records: u64) {
+        self.attempted += records;
+        ring.refuse(Lane::Sample, records);
+    }
+
     /// Writes a note into the ring and returns its sequence number.
     pub(super) fn write(&mut self, ring: &mut FlightRing, kind: NoteKind, text: &str) -> u64 {
         let text = &text.as_bytes()[..text.floor_char_boundary(TEXT_MAX)];
         let len = (size_of::<Note>() + text.len()).next_multiple_of(8);
         let note = Note {
             header: Header {
-                boot_ns: now_boot_ns(),
-                seq: self.written,
+                boot_ns: now_boot_ns().max(self.last_boot_ns),
+                seq: self.attempted,
                 start_boot_ns: 0,
                 cgroup_id: 0,
                 pid: std::process::id(),
@@ -45,7 +72,8 @@ impl Notes {
         record[size_of::<Note>()..][..text.len()].copy_from_slice(text);
         // A refusal is counted by the ring.
         let _ = ring.push(Lane::Sample, &record[..len]);
-        self.written += 1;
+        self.attempted += 1;
+        self.last_boot_ns = note.header.boot_ns;
         note.header.seq
     }
 }
@@ -55,6 +83,33 @@ mod tests {
     use super::*;
     use crate::event::{self, Body};
     use crate::ring::{RingConfig, Share};
+
+    #[test]
+    fn numbers_and_times_ascend_together_and_a_drop_is_a_gap() {
+        let mut ring = FlightRing::create(None, &RingConfig::default()).expect("memory for a ring");
+        let mut notes = Notes::default();
+        let (mut outlet, inlet) = super::super::samples::samples();
+        let message = event::proto::KernelLog::default();
+        // Taken before the note, written after it.
+        outlet.send(EventKind::KernelLog, 5, &message);
+        notes.write(&mut ring, NoteKind::Start, "started");
+        let mut record = inlet.next().expect("it was sent");
+        notes.sample(&mut ring, &mut record);
+        notes.dropped(&mut ring, 3);
+        notes.sample(&mut ring, &mut record);
+        let window = ring.freeze(0, Share::SevenEighths);
+        let events: Vec<_> = window
+            .records(Lane::Sample)
+            .map(|record| event::decode(Lane::Sample, record))
+            .collect();
+        let numbers: Vec<u64> = events.iter().map(|event| event.sequence).collect();
+        assert_eq!(numbers, [0, 1, 5]);
+        assert!(events.is_sorted_by_key(|event| event.boot_ns));
+        let stats = ring.stats();
+        let lane = stats.lane(Lane::Sample);
+        assert_eq!((lane.pushed, lane.records, lane.dropped), (6, 3, 3));
+        assert_eq!(window.lane(Lane::Sample).dropped, 3);
+    }
 
     #[test]
     fn a_note_comes_back_with_its_text_cut_at_a_character() {

@@ -74,14 +74,20 @@ impl LaneRing {
 
     /// Appends a record; makes room for it if there is none.
     pub(super) fn push(&mut self, arena: &mut Arena, record: &[u8]) -> Result<(), PushError> {
-        self.pushed += 1;
         let committed = self.commit(arena, record);
-        if committed.is_err() {
-            self.dropped += 1;
-            let word = lane_word(self.lane, offset_of!(LaneEntry, dropped_records));
-            arena.set_header(word, self.dropped);
+        match committed {
+            Ok(()) => self.pushed += 1,
+            Err(_) => self.refuse(arena, 1),
         }
         committed
+    }
+
+    /// Counts records as handed to the lane and dropped.
+    pub(super) fn refuse(&mut self, arena: &mut Arena, records: u64) {
+        self.pushed += records;
+        self.dropped += records;
+        let word = lane_word(self.lane, offset_of!(LaneEntry, dropped_records));
+        arena.set_header(word, self.dropped);
     }
 
     fn commit(&mut self, arena: &mut Arena, record: &[u8]) -> Result<(), PushError> {

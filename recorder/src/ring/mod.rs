@@ -99,6 +99,11 @@ impl FlightRing {
         self.lanes[lane as usize].push(&mut self.arena, record)
     }
 
+    /// Counts records that were meant for a lane and never came: as if they had been pushed and refused.
+    pub fn refuse(&mut self, lane: Lane, records: u64) {
+        self.lanes[lane as usize].refuse(&mut self.arena, records);
+    }
+
     /// Evicts the segments of which every record is older than [`RingConfig::max_age_ns`], unless a window holds them.
     pub fn expire(&mut self, now_boot_ns: u64) {
         let Some(max_age_ns) = self.max_age_ns else {

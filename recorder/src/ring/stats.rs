@@ -33,7 +33,7 @@ pub struct LaneStats {
     pub pushed: u64,
     /// Records overwritten, by bytes or by age.
     pub evicted: u64,
-    /// Records refused: malformed, too large, or no segment was free.
+    /// Records refused: malformed, too large, no segment was free, or they never came.
     pub dropped: u64,
     /// Time of the oldest record in the lane, in nanoseconds since boot.
     pub oldest_boot_ns: Option<u64>,

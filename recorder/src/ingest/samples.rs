@@ -1,0 +1,213 @@
+//! The way of samples into the sample lane.
+//!
+//! The thread that samples makes a record and gives it away; the data plane numbers it and puts it into the ring. Neither
+//! waits for the other: what finds no room is dropped, counted, and shows as a gap in the numbers of the lane. Buffers go
+//! round, so that nothing is allocated once they have grown.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use prost::Message;
+use recorder_ebpf::abi::{EventKind, Header, Sample};
+use zerocopy::IntoBytes as _;
+
+/// Most records that wait for the data plane, which looks ten times in a second.
+const QUEUE: usize = 256;
+/// Of these, how many only samples may take: what can wait elsewhere, does.
+const RESERVED: usize = 32;
+/// Longest record: a quarter of the smallest segment that is of any use.
+pub const SAMPLE_BYTES_MAX: usize = 128 << 10;
+
+/// Where samples go.
+#[derive(Debug)]
+pub struct Outlet {
+    full: Sender<Vec<u8>>,
+    spent: Receiver<Vec<u8>>,
+    /// The record in the making.
+    spare: Vec<u8>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// Where the data plane takes them.
+#[derive(Debug)]
+pub struct Inlet {
+    full: Receiver<Vec<u8>>,
+    spent: Sender<Vec<u8>>,
+    dropped: Arc<AtomicU64>,
+    dropped_seen: u64,
+}
+
+/// Makes both ends.
+pub fn samples() -> (Outlet, Inlet) {
+    let (full, taken) = bounded(QUEUE);
+    let (spent, reusable) = bounded(QUEUE);
+    let dropped = Arc::new(AtomicU64::new(0));
+    let outlet = Outlet {
+        full,
+        spent: reusable,
+        spare: Vec::new(),
+        dropped: Arc::clone(&dropped),
+    };
+    let inlet = Inlet {
+        full: taken,
+        spent,
+        dropped,
+        dropped_seen: 0,
+    };
+    (outlet, inlet)
+}
+
+impl Outlet {
+    /// Sends a message as a record of this kind; false if it was dropped.
+    pub fn send(&mut self, kind: EventKind, boot_ns: u64, message: &impl Message) -> bool {
+        let mut record = std::mem::take(&mut self.spare);
+        let sent = write(&mut record, kind, boot_ns, message)
+            && match self.full.try_send(record) {
+                Ok(()) => true,
+                Err(unsent) => {
+                    self.spare = unsent.into_inner();
+                    false
+                }
+            };
+        if sent {
+            self.spare = self.spent.try_recv().unwrap_or_default();
+        } else {
+            // Relaxed: a number that nothing else depends on.
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        sent
+    }
+
+    /// Tells whether there is room for what could also wait.
+    pub fn has_room(&self) -> bool {
+        self.full.len() < QUEUE - RESERVED
+    }
+}
+
+/// Writes the record; false if the message is too long for one.
+fn write(record: &mut Vec<u8>, kind: EventKind, boot_ns: u64, message: &impl Message) -> bool {
+    let message_len = message.encoded_len();
+    let len = (size_of::<Sample>() + message_len).next_multiple_of(8);
+    record.clear();
+    if len > SAMPLE_BYTES_MAX {
+        return false;
+    }
+    let sample = Sample {
+        header: Header {
+            boot_ns,
+            // The data plane numbers it.
+            seq: 0,
+            start_boot_ns: 0,
+            cgroup_id: 0,
+            pid: 0,
+            tgid: 0,
+            uid: 0,
+            gid: 0,
+            // At most SAMPLE_BYTES_MAX, and so is the other.
+            len: len as u32,
+            cpu: 0,
+            kind: kind as u8,
+            flags: 0,
+            comm: [0; 16],
+        },
+        message_len: message_len as u32,
+        reserved: 0,
+    };
+    record.reserve(len);
+    record.extend_from_slice(sample.as_bytes());
+    message.encode_raw(record);
+    record.resize(len, 0);
+    true
+}
+
+impl Inlet {
+    /// Takes the next record; it goes back with [`Inlet::give_back`].
+    pub(super) fn next(&self) -> Option<Vec<u8>> {
+        self.full.try_recv().ok()
+    }
+
+    /// Gives a buffer back to be filled again.
+    pub(super) fn give_back(&self, record: Vec<u8>) {
+        // With both channels of the same length there is room; without, one buffer is freed.
+        let _ = self.spent.try_send(record);
+    }
+
+    /// Returns how many records were dropped since this was asked last.
+    pub(super) fn dropped(&mut self) -> u64 {
+        let dropped = self.dropped.load(Ordering::Relaxed);
+        let new = dropped - self.dropped_seen;
+        self.dropped_seen = dropped;
+        new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use recorder_ebpf::abi::Lane;
+
+    use super::*;
+    use crate::event::{self, Body, proto};
+    use crate::ring::allocations_of_this_thread;
+
+    fn line(text: &str) -> proto::KernelLog {
+        proto::KernelLog {
+            text: Some(text.into()),
+            ..proto::KernelLog::default()
+        }
+    }
+
+    #[test]
+    fn a_message_comes_out_as_it_went_in_whatever_its_length() {
+        let (mut outlet, inlet) = samples();
+        for length in 0..20 {
+            let message = line(&"x".repeat(length));
+            assert!(outlet.send(EventKind::KernelLog, 7, &message));
+            let record = inlet.next().expect("it was sent");
+            assert!(record.len().is_multiple_of(8));
+            let event = event::decode(Lane::Sample, &record);
+            assert_eq!((event.boot_ns, event.lane), (7, Lane::Sample));
+            assert_eq!(event.body, Body::KernelLog(message));
+            inlet.give_back(record);
+        }
+    }
+
+    #[test]
+    fn what_finds_no_room_is_counted_once() {
+        let (mut outlet, mut inlet) = samples();
+        let message = line("x");
+        for _ in 0..QUEUE {
+            assert!(outlet.send(EventKind::KernelLog, 0, &message));
+        }
+        assert!(!outlet.has_room());
+        assert!(!outlet.send(EventKind::KernelLog, 0, &message));
+        assert!(!outlet.send(EventKind::KernelLog, 0, &message));
+        assert_eq!((inlet.dropped(), inlet.dropped()), (2, 0));
+        let huge = line(&"x".repeat(SAMPLE_BYTES_MAX));
+        inlet.give_back(inlet.next().expect("they wait"));
+        assert!(!outlet.send(EventKind::KernelLog, 0, &huge), "too long");
+        assert_eq!(inlet.dropped(), 1);
+        assert!(outlet.send(EventKind::KernelLog, 0, &message));
+    }
+
+    #[test]
+    fn buffers_go_round() {
+        let (mut outlet, inlet) = samples();
+        let message = line("some text");
+        let mut round = || {
+            for _ in 0..3 {
+                assert!(outlet.send(EventKind::KernelLog, 0, &message));
+            }
+            while let Some(record) = inlet.next() {
+                inlet.give_back(record);
+            }
+        };
+        round();
+        round();
+        let before = allocations_of_this_thread();
+        for _ in 0..1000 {
+            round();
+        }
+        assert_eq!(allocations_of_this_thread(), before);
+    }
+}
