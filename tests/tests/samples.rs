@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use recorder_tests::host::{FileSystem, LoopDevice};
+use recorder_tests::host::{FileSystem, LoopDevice, MemoryCgroup};
 use recorder_tests::{Agent, Event, Json, Need, Options, Program, ready};
 
 const SECOND_NS: i128 = 1_000_000_000;
@@ -328,6 +328,168 @@ fn an_idle_agent_with_samples_costs_a_thousandth_of_a_cpu() {
     // The goal is 0.1 %; a debug build, other tests and a noisy host have their part.
     assert!(share < 0.01, "{share}");
     assert!(start.0.elapsed() < TIME_MAX * 10);
+}
+
+#[test]
+fn who_uses_the_cpu_is_in_the_list_with_what_it_used() {
+    if !ready(&Need::RECORDING) {
+        return;
+    }
+    let agent = Agent::start();
+    let program = Program::named("cpu-hog");
+    let hog = program.start(["burn", "20000"]);
+    let start = agent.status().number("samples.processes");
+    agent.wait_for_status("samples of processes", |status| {
+        status.number("samples.processes") >= start + 4
+    });
+    let dump = agent.trigger("processes");
+    let samples = samples(dump.events(), "sample.process");
+    let of_hog = |sample: &&Event| {
+        let mut top = sample.all("body.top").into_iter();
+        top.find(|usage| usage.number("process.pid") == i128::from(hog.pid()))
+    };
+    let used: Vec<Json> = samples.iter().filter_map(of_hog).collect();
+    assert!(used.len() >= 3, "{} of {}", used.len(), samples.len());
+    let ticks = hog.facts.number("start_ticks");
+    for usage in &used {
+        usage.expect("process.comm", "cpu-hog");
+        usage.expect_same("process.uid", &hog.facts, "uid");
+        assert_eq!(
+            usage.number("process.start_boot_ns") / 10_000_000,
+            ticks,
+            "{usage}"
+        );
+        usage.expect_within("rss_bytes", 1 << 16..=64 << 20);
+        usage.expect("threads", 2);
+    }
+    // It wants one CPU for itself and gets what others leave it.
+    let last = &used[used.len() - 1];
+    let percent = last.get("cpu_percent").and_then(serde_json::Value::as_f64);
+    let percent = percent.expect("it is known from the sample before");
+    assert!((10.0..=110.0).contains(&percent), "{last}");
+    let of_kernel = schedstat_ns(hog.pid());
+    last.expect_within("cpu_ns", 1..=of_kernel);
+    for sample in &samples {
+        let top = sample.all("body.top");
+        let pids: Vec<i128> = top
+            .iter()
+            .map(|usage| usage.number("process.pid"))
+            .collect();
+        let mut once = pids.clone();
+        once.sort_unstable();
+        once.dedup();
+        assert_eq!(once.len(), pids.len(), "{sample}");
+        assert!(
+            sample.number("body.processes") >= pids.len() as i128,
+            "{sample}"
+        );
+    }
+}
+
+#[test]
+fn who_has_the_memory_and_who_writes_is_in_the_list() {
+    if !ready(&[&Need::RECORDING[..], &[Need::MemoryCgroup]].concat()) {
+        return;
+    }
+    let agent = Agent::start();
+    let cgroup = MemoryCgroup::with_limit(1 << 30);
+    let bytes = 400 << 20;
+    let mut hog = Program::workload().start([
+        "hog",
+        cgroup.processes().to_str().expect("a plain path"),
+        "0",
+        "anonymous",
+        &bytes.to_string(),
+    ]);
+    assert!(hog.line().number("used_bytes") >= bytes);
+    let start = agent.status().number("samples.processes");
+    agent.wait_for_status("samples of processes", |status| {
+        status.number("samples.processes") >= start + 2
+    });
+    let dump = agent.trigger("memory");
+    let samples = samples(dump.events(), "sample.process");
+    let last = samples[samples.len() - 1];
+    let usage = last
+        .all("body.top")
+        .into_iter()
+        .find(|usage| usage.number("process.pid") == i128::from(hog.pid()));
+    let usage = usage.unwrap_or_else(|| panic!("the hog is not in {last}"));
+    usage.expect_within("rss_bytes", bytes..=bytes + (32 << 20));
+    let path = format!("/proc/{}/status", hog.pid());
+    let of_kernel = kernel_number(&path, "VmRSS:") * 1024;
+    usage.expect_within("rss_bytes", of_kernel - (4 << 20)..=of_kernel + (4 << 20));
+    hog.signal(rustix::process::Signal::KILL);
+    hog.wait();
+}
+
+#[test]
+fn a_kill_for_memory_carries_the_table_of_processes_and_cgroups() {
+    if !ready(&[&Need::RECORDING[..], &[Need::MemoryCgroup]].concat()) {
+        return;
+    }
+    // No sample but those at the kill.
+    let agent = Agent::start_with(&Options::with(["--sample-interval", "0s"]));
+    let limit = 96 << 20;
+    let cgroup = MemoryCgroup::with_limit(limit);
+    let bystander = (48 << 20).to_string();
+    let processes = cgroup.processes();
+    let processes = processes.to_str().expect("a plain path");
+    let hog = |more: &[&str]| Program::workload().start([&["hog", processes], more].concat());
+    // It is spared for the other's score.
+    let mut other = hog(&["0", "anonymous", &bystander]);
+    assert!(other.line().number("used_bytes") >= 48 << 20);
+    let victim = hog(&["1000", "anonymous"]).wait();
+    assert_eq!(victim.signal(), Some(libc::SIGKILL));
+
+    let dump = agent.dump_of(victim.pid());
+    let killed = dump.only("oom.kill", victim.pid()).time("timestamp");
+    let table = samples(dump.events(), "sample.process");
+    let [table] = table.as_slice() else {
+        panic!("{} tables", table.len());
+    };
+    table.expect("body.reason", "oom.kill");
+    let after = table.time("timestamp").duration_since(killed).as_millis();
+    assert!((0..1000).contains(&after), "{after} ms after the kill");
+    let top = table.all("body.top");
+    assert!(top.len() <= 20, "{table}");
+    let find = |pid: u32| {
+        top.iter()
+            .find(|usage| usage.number("process.pid") == i128::from(pid))
+    };
+    let spared = find(other.pid()).unwrap_or_else(|| panic!("the other is not in {table}"));
+    spared.expect_within("rss_bytes", 48 << 20..=64 << 20);
+    spared.expect_within("anon_rss_bytes", 47 << 20..=64 << 20);
+    spared.expect("oom_score_adj", 0);
+
+    let cgroups = samples(dump.events(), "sample.cgroup");
+    let [cgroups] = cgroups.as_slice() else {
+        panic!("{} samples of cgroups", cgroups.len());
+    };
+    cgroups.expect("body.reason", "oom.kill");
+    let ran_out: Vec<Json> = cgroups
+        .all("body.top")
+        .into_iter()
+        .filter(|cgroup| cgroup.is_true("ran_out"))
+        .collect();
+    let [ran_out] = ran_out.as_slice() else {
+        panic!("no cgroup, or several, that ran out in {cgroups}");
+    };
+    ran_out.expect("id", cgroup.id());
+    let name = cgroup.path().file_name().and_then(|name| name.to_str());
+    ran_out.expect("path", format!("/{}", name.expect("a plain name")));
+    ran_out.expect("limit_bytes", limit);
+    ran_out.expect_within("oom_kills", 0..=1);
+    // What the victim had may be given back by now, what the other has is not.
+    ran_out.expect_within("usage_bytes", 48 << 20..=i128::from(limit));
+    ran_out.expect_within("peak_bytes", i128::from(limit) * 9 / 10..=i128::from(limit));
+    other.signal(rustix::process::Signal::KILL);
+    other.wait();
+}
+
+/// Returns the CPU time of all threads of a process by the kernel's account of each.
+#[track_caller]
+fn schedstat_ns(pid: u32) -> i128 {
+    i128::try_from(cpu_time(pid).as_nanos()).expect("processes here are young")
 }
 
 /// Returns the CPU time of a process, to the nanosecond.

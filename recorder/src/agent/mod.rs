@@ -64,14 +64,14 @@ pub fn run(paths: &Paths, config: &RecordConfig) -> Result<()> {
         rings,
         counters,
         mut probes,
-        tasks: _,
+        tasks,
         attachment,
     } = loaded?;
     give_back_memory();
     let counters = Arc::new(counters);
     let (frozen, incidents) = bounded(WRITER_QUEUE);
-    let (outlet, inlet) = samples();
-    let samples = Samples::new(sample_config(config), outlet).context("cannot sample the host")?;
+    let (outlet, inlet) = samples().context("cannot sample the host")?;
+    let samples = Samples::new(sample_config(config), outlet, tasks);
     probes.extend_from_slice(samples.probes());
     let (plane, commands) = DataPlane::new(
         rings,
@@ -120,7 +120,7 @@ pub fn run(paths: &Paths, config: &RecordConfig) -> Result<()> {
         let started = started.clone();
         spawn("data", move || plane.run(&started))?
     };
-    let (sample_counters, sampling) = (samples.counters(), samples.handle());
+    let sample_counters = samples.counters();
     let samples = spawn("samples", move || samples.run())?;
     let maker = StatusMaker {
         start,
@@ -133,9 +133,8 @@ pub fn run(paths: &Paths, config: &RecordConfig) -> Result<()> {
     };
     say(&started);
     let served = control(listener, commands, maker);
-    // The data plane ends first: it hands its last windows to the writer.
+    // The data plane ends first: it hands its last windows to the writer, and what samples for it ends with it.
     join(data)?;
-    sampling.stop();
     join(samples)?;
     join(writer)?;
     drop(attachment);

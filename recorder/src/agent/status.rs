@@ -65,6 +65,7 @@ fn of_samples(counters: &SampleCounters, interval: Duration) -> SampleStatus {
     SampleStatus {
         interval_ns: saturating_ns(interval),
         taken: count(&counters.samples),
+        processes: count(&counters.processes),
         missed: count(&counters.missed),
         dropped: count(&counters.dropped),
         cpu_ns: count(&counters.cpu_ns),

@@ -102,8 +102,10 @@ pub struct IncidentStatus {
 pub struct SampleStatus {
     /// Time from one sample to the next, in nanoseconds; 0 if none are taken.
     pub interval_ns: u64,
-    /// Samples taken.
+    /// Samples of the host taken.
     pub taken: u64,
+    /// Samples of its processes taken.
+    pub processes: u64,
     /// Not taken: the one before took too long, or the recorder did not run.
     pub missed: u64,
     /// Taken, and no room for them.

@@ -125,8 +125,9 @@ fn samples_lines(out: &mut impl Write, samples: &SampleStatus, palette: Palette)
         );
         writeln!(
             out,
-            "samples  {} of the host, one each {}, {} of CPU time each; {}",
+            "samples  {} of the host, {} of its processes, one each {}, {} of CPU time each; {}",
             count(samples.taken),
+            count(samples.processes),
             duration(samples.interval_ns),
             duration(samples.cpu_ns / samples.taken.max(1)),
             warned(lacking, samples.missed + samples.dropped > 0),

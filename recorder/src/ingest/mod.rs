@@ -18,13 +18,13 @@ use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
 use crossbeam_channel::{Sender, TrySendError};
-use recorder_ebpf::abi::{CPUS_MAX, Header, Lane, NoteKind, decode};
+use recorder_ebpf::abi::{CPUS_MAX, EventKind, Header, Lane, NoteKind, OomKill, decode};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use uuid::Uuid;
 
 pub use clock::{now_boot_ns, now_pair};
 pub use commands::{Command, Commands, Triggered};
-pub use samples::{Inlet, Outlet, SAMPLE_BYTES_MAX, samples};
+pub use samples::{Ask, Asked, Inlet, Outlet, SAMPLE_BYTES_MAX, samples};
 
 use crate::dump::CpuStats;
 use crate::event::ClockPair;
@@ -188,6 +188,7 @@ impl DataPlane {
             flight,
             engine,
             committed,
+            samples,
             ..
         } = self;
         // One moment dates all that is taken now.
@@ -203,6 +204,15 @@ impl DataPlane {
             }
             // A refusal is counted by the ring.
             let _ = flight.push(lane, record);
+            if lane == Lane::Failure
+                && let Some(kill) = oom_kill(record)
+            {
+                // Who had the memory is known only now.
+                samples.ask(Ask {
+                    kind: EventKind::OomKill,
+                    memory_cgroup_id: kill.memory_cgroup_id,
+                });
+            }
             if let Some(incident) = engine.on_record(record, clocks) {
                 let window = flight.freeze(incident.window_start_boot_ns, Share::Half);
                 opened.push((incident, window));
@@ -396,6 +406,12 @@ impl DataPlane {
 fn trimmed(record: &[u8]) -> &[u8] {
     let len = decode::<Header>(record).map_or(record.len(), |header| header.len as usize);
     record.get(..len).unwrap_or(record)
+}
+
+/// Returns a record as a kill for memory, if it is one.
+fn oom_kill(record: &[u8]) -> Option<OomKill> {
+    let header = decode::<Header>(record)?;
+    (header.kind == EventKind::OomKill as u8).then(|| decode(record))?
 }
 
 fn borrow(ring: &RingBuf<MapData>) -> BorrowedFd<'_> {

@@ -88,7 +88,7 @@ mod tests {
     fn numbers_and_times_ascend_together_and_a_drop_is_a_gap() {
         let mut ring = FlightRing::create(None, &RingConfig::default()).expect("memory for a ring");
         let mut notes = Notes::default();
-        let (mut outlet, inlet) = super::super::samples::samples();
+        let (mut outlet, inlet) = super::super::samples::samples().expect("a descriptor");
         let message = event::proto::KernelLog::default();
         // Taken before the note, written after it.
         outlet.send(EventKind::KernelLog, 5, &message);

@@ -4,12 +4,15 @@
 //! waits for the other: what finds no room is dropped, counted, and shows as a gap in the numbers of the lane. Buffers go
 //! round, so that nothing is allocated once they have grown.
 
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use prost::Message;
 use recorder_ebpf::abi::{EventKind, Header, Sample};
+use rustix::event::{EventfdFlags, eventfd};
 use zerocopy::IntoBytes as _;
 
 /// Most records that wait for the data plane, which looks ten times in a second.
@@ -19,9 +22,23 @@ const RESERVED: usize = 32;
 /// Longest record: a quarter of the smallest segment that is of any use.
 pub const SAMPLE_BYTES_MAX: usize = 128 << 10;
 
+/// Most samples asked for that wait to be taken: those of a storm are as good for each other.
+const ASKED: usize = 4;
+
+/// A sample that the data plane asks for because of what it saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// What it saw.
+    pub kind: EventKind,
+    /// The memory cgroup that it is about, 0 if there is none.
+    pub memory_cgroup_id: u64,
+}
+
 /// Where samples go.
 #[derive(Debug)]
 pub struct Outlet {
+    asked: Receiver<Ask>,
+    wake: Arc<OwnedFd>,
     full: Sender<Vec<u8>>,
     spent: Receiver<Vec<u8>>,
     /// The record in the making.
@@ -32,30 +49,53 @@ pub struct Outlet {
 /// Where the data plane takes them.
 #[derive(Debug)]
 pub struct Inlet {
+    ask: Option<Sender<Ask>>,
+    wake: Arc<OwnedFd>,
     full: Receiver<Vec<u8>>,
     spent: Sender<Vec<u8>>,
     dropped: Arc<AtomicU64>,
     dropped_seen: u64,
 }
 
+/// What became of the data plane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// It asks for a sample.
+    For(Ask),
+    /// It asks for nothing.
+    Nothing,
+    /// It has ended.
+    Ended,
+}
+
 /// Makes both ends.
-pub fn samples() -> (Outlet, Inlet) {
+///
+/// # Errors
+///
+/// If the system has no descriptor left.
+pub fn samples() -> io::Result<(Outlet, Inlet)> {
+    let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+    let (ask, asked) = bounded(ASKED);
     let (full, taken) = bounded(QUEUE);
     let (spent, reusable) = bounded(QUEUE);
     let dropped = Arc::new(AtomicU64::new(0));
     let outlet = Outlet {
+        asked,
+        wake: Arc::clone(&wake),
         full,
         spent: reusable,
         spare: Vec::new(),
         dropped: Arc::clone(&dropped),
     };
     let inlet = Inlet {
+        ask: Some(ask),
+        wake,
         full: taken,
         spent,
         dropped,
         dropped_seen: 0,
     };
-    (outlet, inlet)
+    Ok((outlet, inlet))
 }
 
 impl Outlet {
@@ -77,6 +117,22 @@ impl Outlet {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
         sent
+    }
+
+    /// Returns what the data plane asks for.
+    pub fn asked(&self) -> Asked {
+        // Before the look, so that what is asked after it wakes again. Fails only when there were no wake-ups.
+        let _ = rustix::io::read(&self.wake, &mut [0_u8; 8]);
+        match self.asked.try_recv() {
+            Ok(ask) => Asked::For(ask),
+            Err(TryRecvError::Empty) => Asked::Nothing,
+            Err(TryRecvError::Disconnected) => Asked::Ended,
+        }
+    }
+
+    /// The descriptor that is readable when the data plane asks for something, or has ended.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
     }
 
     /// Tells whether there is room for what could also wait.
@@ -121,7 +177,29 @@ fn write(record: &mut Vec<u8>, kind: EventKind, boot_ns: u64, message: &impl Mes
     true
 }
 
+impl Drop for Inlet {
+    fn drop(&mut self) {
+        // First the end, then the word of it.
+        self.ask = None;
+        self.wake();
+    }
+}
+
 impl Inlet {
+    /// Asks for a sample, as soon as may be. If several are asked for already, these will do.
+    pub(super) fn ask(&self, ask: Ask) {
+        if let Some(sender) = &self.ask
+            && sender.try_send(ask).is_ok()
+        {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        // Fails only when its counter is full, which wakes as well.
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+    }
+
     /// Takes the next record; it goes back with [`Inlet::give_back`].
     pub(super) fn next(&self) -> Option<Vec<u8>> {
         self.full.try_recv().ok()
@@ -159,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_message_comes_out_as_it_went_in_whatever_its_length() {
-        let (mut outlet, inlet) = samples();
+        let (mut outlet, inlet) = samples().expect("a descriptor");
         for length in 0..20 {
             let message = line(&"x".repeat(length));
             assert!(outlet.send(EventKind::KernelLog, 7, &message));
@@ -174,7 +252,7 @@ mod tests {
 
     #[test]
     fn what_finds_no_room_is_counted_once() {
-        let (mut outlet, mut inlet) = samples();
+        let (mut outlet, mut inlet) = samples().expect("a descriptor");
         let message = line("x");
         for _ in 0..QUEUE {
             assert!(outlet.send(EventKind::KernelLog, 0, &message));
@@ -191,8 +269,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_asked_for_arrives_and_so_does_the_end() {
+        let (outlet, inlet) = samples().expect("a descriptor");
+        assert_eq!(outlet.asked(), Asked::Nothing);
+        let ask = Ask {
+            kind: EventKind::OomKill,
+            memory_cgroup_id: 7,
+        };
+        for _ in 0..2 * ASKED {
+            inlet.ask(ask);
+        }
+        for _ in 0..ASKED {
+            assert_eq!(outlet.asked(), Asked::For(ask));
+        }
+        assert_eq!(outlet.asked(), Asked::Nothing);
+        drop(inlet);
+        assert_eq!(outlet.asked(), Asked::Ended);
+    }
+
+    #[test]
     fn buffers_go_round() {
-        let (mut outlet, inlet) = samples();
+        let (mut outlet, inlet) = samples().expect("a descriptor");
         let message = line("some text");
         let mut round = || {
             for _ in 0..3 {

@@ -3,11 +3,14 @@
 //! | topic | from | when |
 //! |---|---|---|
 //! | `sample.system` | `/proc`: load, CPU, memory, paging, pressure, disks, interfaces | every interval |
+//! | `sample.process` | the BPF task iterator: who uses most CPU, memory, I/O | every interval, less often with very many processes |
 //! | `kernel.log` | `/dev/kmsg` | as lines are written |
+//! | `sample.process`, `sample.cgroup` with a reason | the same, and the memory cgroups | at a kill for memory |
 //!
 //! What a file does not say, or says in a way that cannot be understood, is absent from the sample. The thread never waits
 //! for the data plane, and the data plane never for it.
 
+mod cgroup;
 mod cpu;
 mod disk;
 mod file;
@@ -17,28 +20,33 @@ mod memory;
 mod network;
 mod pattern;
 mod pressure;
+mod process;
 mod rate;
 mod system;
 mod text;
 
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use recorder_ebpf::abi::EventKind;
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::dump::{Probe, ProbeState};
-use crate::ingest::{Outlet, now_boot_ns};
+use crate::ingest::{Ask, Asked, Outlet, now_boot_ns};
+use crate::kernel::TaskIterator;
+use cgroup::Hierarchy;
 use kernel_log::{Line, Log};
+use process::Processes;
 use system::System;
 
 /// How long lines of the kernel's log wait where there is no room for them.
 const ROOM_WAIT: Duration = Duration::from_millis(50);
 /// Most lines of the kernel's log taken before it is looked whether a sample is due.
 const LINES_AT_ONCE: usize = 256;
+/// Shortest time between two samples at kills for memory: those of one storm are as good for each other.
+const ASK_REST_NS: u64 = 250_000_000;
 
 /// Lines of the kernel's log that say nothing of a failure, where containers come and go.
 ///
@@ -66,6 +74,8 @@ pub struct SampleConfig {
 pub struct SampleCounters {
     /// Samples of the host.
     pub samples: AtomicU64,
+    /// Samples of its processes.
+    pub processes: AtomicU64,
     /// Samples that were not taken because the one before took too long, or the thread did not run.
     pub missed: AtomicU64,
     /// Samples for which the data plane had no room.
@@ -82,59 +92,45 @@ pub struct SampleCounters {
     pub left_out: AtomicU64,
 }
 
-/// Asks the thread to end.
-#[derive(Clone, Debug)]
-pub struct SampleHandle {
-    wake: Arc<OwnedFd>,
-    stop: Arc<AtomicBool>,
-}
-
-impl SampleHandle {
-    /// Ends the thread.
-    pub fn stop(&self) {
-        // Release: pairs with the acquire in `Samples::run`.
-        self.stop.store(true, Ordering::Release);
-        // Fails only when its counter is full, which wakes as well.
-        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
-    }
-}
-
 /// The thread, not yet running.
 pub struct Samples {
     config: SampleConfig,
     outlet: Outlet,
     counters: Arc<SampleCounters>,
-    handle: SampleHandle,
+    system: System,
+    processes: Option<Processes>,
+    memory: Option<Hierarchy>,
     log: Option<Log>,
+    asked_boot_ns: Option<u64>,
     /// How each topic is recorded.
     probes: Vec<Probe>,
 }
 
 impl Samples {
-    /// Opens what is to be read.
+    /// Opens what is to be read. What cannot be read is no error: [`Samples::probes`] says so.
     ///
-    /// # Errors
-    ///
-    /// If the system has no descriptor left. What cannot be read is no error: [`Samples::probes`] says so.
-    pub fn new(config: SampleConfig, outlet: Outlet) -> io::Result<Self> {
-        let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+    /// Without `tasks` there are no samples of processes; who has no iterator says why.
+    pub fn new(config: SampleConfig, outlet: Outlet, tasks: Option<TaskIterator>) -> Self {
         let mut probes = Vec::new();
         if !config.interval.is_zero() {
             probes.push(of_system());
+            probes.push(of_processes(tasks.is_some()));
         }
+        let memory = Hierarchy::find();
+        probes.push(of_cgroups(memory.as_ref()));
         let log = Log::open(&config.ignored);
         probes.push(of_log(log.as_ref().err()));
-        Ok(Self {
+        Self {
             config,
             outlet,
             counters: Arc::default(),
-            handle: SampleHandle {
-                wake,
-                stop: Arc::default(),
-            },
+            system: System::new(),
+            processes: tasks.map(Processes::new),
+            memory,
             log: log.ok(),
+            asked_boot_ns: None,
             probes,
-        })
+        }
     }
 
     /// Returns how each topic is recorded, or why not.
@@ -147,21 +143,22 @@ impl Samples {
         Arc::clone(&self.counters)
     }
 
-    /// Returns the way to the thread.
-    pub fn handle(&self) -> SampleHandle {
-        self.handle.clone()
-    }
-
-    /// Samples until told to stop.
+    /// Samples until the data plane ends.
     pub fn run(mut self) {
         let interval_ns = crate::config::saturating_ns(self.config.interval);
-        let mut system = System::new();
         let mut due = (interval_ns > 0).then(now_boot_ns);
-        // Acquire: pairs with the release in `SampleHandle::stop`.
-        while !self.handle.stop.load(Ordering::Acquire) {
+        loop {
+            match self.outlet.asked() {
+                Asked::For(ask) => {
+                    self.answer(ask);
+                    continue;
+                }
+                Asked::Nothing => {}
+                Asked::Ended => return,
+            }
             let now = now_boot_ns();
             if let Some(due) = due.as_mut().filter(|due| **due <= now) {
-                self.system(&mut system, now);
+                self.sample(now);
                 // On the same beat, whatever was missed.
                 let beats = (now - *due) / interval_ns;
                 *due += (beats + 1) * interval_ns;
@@ -172,20 +169,43 @@ impl Samples {
         }
     }
 
-    fn system(&mut self, system: &mut System, now: u64) {
+    /// Takes the samples of an interval.
+    fn sample(&mut self, now: u64) {
         let start = thread_cpu_ns();
-        let sent = self
-            .outlet
-            .send(EventKind::SampleSystem, now, system.sample(now));
-        let counters = &self.counters;
-        let counter = if sent {
-            &counters.samples
-        } else {
-            &counters.dropped
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
+        let sample = self.system.sample(now);
+        let sent = self.outlet.send(EventKind::SampleSystem, now, sample);
+        self.counters.count(sent, &self.counters.samples);
+        let processes = self.processes.as_mut();
+        // A pass that failed is not there; the next may be.
+        if let Some(Ok(Some(sample))) = processes.map(|processes| processes.sample(now)) {
+            let sent = self.outlet.send(EventKind::SampleProcess, now, sample);
+            self.counters.count(sent, &self.counters.processes);
+        }
         let spent = thread_cpu_ns().saturating_sub(start);
-        counters.cpu_ns.fetch_add(spent, Ordering::Relaxed);
+        self.counters.cpu_ns.fetch_add(spent, Ordering::Relaxed);
+    }
+
+    /// Takes the samples that the data plane asks for.
+    fn answer(&mut self, ask: Ask) {
+        let now = now_boot_ns();
+        let is_rest = |last: u64| now < last.saturating_add(ASK_REST_NS);
+        if self.asked_boot_ns.is_some_and(is_rest) {
+            return;
+        }
+        self.asked_boot_ns = Some(now);
+        let reason = ask.kind.name();
+        let processes = self.processes.as_mut();
+        if let Some(Ok(sample)) = processes.map(|processes| processes.by_memory(now, reason)) {
+            let sent = self.outlet.send(EventKind::SampleProcess, now, sample);
+            self.counters.count(sent, &self.counters.processes);
+        }
+        if let Some(memory) = &self.memory {
+            let sample = memory.sample(ask.memory_cgroup_id, reason);
+            let sent = self.outlet.send(EventKind::SampleCgroup, now, &sample);
+            if !sent {
+                self.counters.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Takes the lines that the log has; false if there is no room for more of them now.
@@ -223,7 +243,7 @@ impl Samples {
         true
     }
 
-    /// Sleeps until there is a line, a sample is due, or there is a reason to stop.
+    /// Sleeps until there is a line, a sample is due, or the data plane wants something.
     fn wait(&self, due: Option<u64>, paused: bool) {
         let until_due = due.map(|due| Duration::from_nanos(due.saturating_sub(now_boot_ns())));
         let timeout = match (until_due, paused) {
@@ -236,7 +256,7 @@ impl Samples {
             tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(timeout.subsec_nanos()),
         });
-        let wake = PollFd::from_borrowed_fd(self.handle.wake.as_fd(), PollFlags::IN);
+        let wake = PollFd::from_borrowed_fd(self.outlet.fd(), PollFlags::IN);
         // An interrupted wait is a short one.
         let _ = match self.log.as_ref().filter(|_| !paused) {
             Some(log) => {
@@ -248,9 +268,47 @@ impl Samples {
     }
 }
 
+impl SampleCounters {
+    fn count(&self, sent: bool, counter: &AtomicU64) {
+        let counter = if sent { counter } else { &self.dropped };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// Says how each topic would be recorded on this host.
 pub fn plan() -> Vec<Probe> {
-    vec![of_system(), of_log(Log::open(&[]).as_ref().err())]
+    vec![
+        of_system(),
+        of_cgroups(Hierarchy::find().as_ref()),
+        of_log(Log::open(&[]).as_ref().err()),
+    ]
+}
+
+fn of_processes(listed: bool) -> Probe {
+    Probe {
+        event: EventKind::SampleProcess.name().to_owned(),
+        hook: if listed { "iter/task" } else { "" }.to_owned(),
+        state: match listed {
+            true => ProbeState::Attached,
+            false => ProbeState::Unavailable,
+        },
+        detail: (!listed).then(|| "for the reason that process.list gives".to_owned()),
+    }
+}
+
+fn of_cgroups(memory: Option<&Hierarchy>) -> Probe {
+    Probe {
+        event: EventKind::SampleCgroup.name().to_owned(),
+        hook: memory.map_or_else(String::new, |memory| memory.root().display().to_string()),
+        state: match memory {
+            Some(_) => ProbeState::Attached,
+            None => ProbeState::Unavailable,
+        },
+        detail: match memory {
+            Some(_) => None,
+            None => Some("no hierarchy of cgroups has the memory controller".to_owned()),
+        },
+    }
 }
 
 fn of_system() -> Probe {

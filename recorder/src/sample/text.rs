@@ -42,11 +42,16 @@ pub(super) fn numbers<'a>(words: impl Iterator<Item = &'a [u8]>, numbers: &mut [
     found
 }
 
-/// Puts bytes into a text that is already there, without allocating if it has the room.
+/// Puts bytes into a text that is already there, without allocating if it has the room. What is not UTF-8 is replaced.
 pub(super) fn set(text: &mut Option<String>, bytes: &[u8]) {
     let text = text.get_or_insert_default();
     text.clear();
-    text.push_str(&String::from_utf8_lossy(bytes));
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        if !chunk.invalid().is_empty() {
+            text.push(char::REPLACEMENT_CHARACTER);
+        }
+    }
 }
 
 #[cfg(test)]
