@@ -20,4 +20,5 @@ pub mod read;
 pub mod ring;
 pub mod sample;
 pub mod store;
+pub mod symbol;
 pub mod units;

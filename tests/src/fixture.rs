@@ -18,14 +18,48 @@ pub struct Build {
     pub options: &'static [&'static str],
 }
 
-/// C without frame pointers, without symbols, without debug data.
+/// C without frame pointers and without debug data; [`strip`] takes its symbols.
 pub const BARE_C: Build = Build {
     source: "frames.c",
     compiler: "cc",
-    options: &["-O2", "-fomit-frame-pointer", "-s", "-Wl,--build-id=sha1"],
+    options: &["-O2", "-fomit-frame-pointer", "-Wl,--build-id=sha1"],
+};
+
+/// C++ with debug data.
+pub const CPP: Build = Build {
+    source: "shop.cpp",
+    compiler: "c++",
+    options: &[
+        "-O2",
+        "-g",
+        "-fno-omit-frame-pointer",
+        "-Wl,--build-id=sha1",
+    ],
+};
+
+/// Rust with debug data.
+pub const RUST: Build = Build {
+    source: "ledger.rs",
+    compiler: "rustc",
+    options: &[
+        "--edition=2024",
+        "-Copt-level=2",
+        "-Cdebuginfo=2",
+        "-Cforce-frame-pointers=yes",
+        "-Clink-arg=-Wl,--build-id=sha1",
+    ],
 };
 
 impl Build {
+    /// Returns the number of the line that the source marks with `mark`.
+    #[track_caller]
+    pub fn line(&self, mark: &str) -> usize {
+        let text = std::fs::read_to_string(source(self.source)).expect("the source is there");
+        let mark = format!("// line: {mark}");
+        let line = text.lines().position(|line| line.ends_with(&mark));
+        line.unwrap_or_else(|| panic!("no {mark:?} in {}", self.source)) + 1
+    }
+
     /// Builds the program into a directory of its own, which any user may enter.
     #[track_caller]
     pub fn program(&self) -> (TempDir, Program) {
@@ -50,4 +84,10 @@ impl Build {
 pub fn source(name: &str) -> PathBuf {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/crash");
     directory.join(name)
+}
+
+/// Takes symbols and debug data out of a program; its build ID stays.
+#[track_caller]
+pub fn strip(path: &Path) {
+    output(Command::new("strip").arg(path)).expect_code(0);
 }

@@ -1,6 +1,11 @@
 //! Crashes without a core dump: what was on the stack, what was mapped where, and what can be made of it later.
 
-use recorder_tests::{Agent, Dump, Ended, Event, Json, Need, Program, fixture, ready};
+use std::process::Command;
+
+use recorder_tests::{
+    Agent, Dump, Ended, Event, Json, Need, Program, Workload, fixture, host, output, ready,
+    recorder,
+};
 
 /// These tests know the processor's registers and calling convention.
 fn is_ready() -> bool {
@@ -153,4 +158,322 @@ fn a_signal_that_dumps_no_core_costs_no_stack() {
     let fatal = dump.only("signal.fatal", pid);
     fatal.expect_absent("body.stack_memory");
     fatal.expect_absent("body.mappings");
+}
+
+/// Returns what `symbolize --json` makes of the crash of a process.
+#[track_caller]
+fn symbolized(dump: &Dump, pid: u32, arguments: &[&str]) -> Event {
+    let mut symbolize = recorder(["symbolize", "--json"]);
+    symbolize.args(arguments).arg(dump.path());
+    let events = output(&mut symbolize).expect_code(0).json_lines();
+    let mut events = events.into_iter();
+    let event = events.find(|event| event.number("body.process.pid") == pid.into());
+    event.expect("symbolize shows every crash")
+}
+
+/// Demands that a frame is a function at a marked line of its source.
+#[track_caller]
+fn expect_place(place: &Json, function: &str, build: &fixture::Build, mark: &str) {
+    place.expect("symbol", function);
+    let file = place.str("file");
+    assert!(file.ends_with(build.source), "{place}");
+    place.expect("line", build.line(mark));
+}
+
+#[test]
+fn a_cpp_program_is_named_to_the_line_and_through_inlined_calls() {
+    if !is_ready() {
+        return;
+    }
+    let (_directory, program) = fixture::CPP.program();
+    let agent = Agent::start();
+    let (ended, dump) = crash(&agent, &program, &["10"]);
+    // The agent knows the functions as it writes the dump.
+    let fatal = dump.only("signal.fatal", ended.pid());
+    fatal.expect(
+        "body.stack.0.symbol",
+        "int shop::Cart::total<double>(double const&)",
+    );
+    fatal.expect(
+        "body.stack.0.module",
+        program.path().to_str().expect("a plain path"),
+    );
+    fatal.expect_absent("body.stack.0.line");
+    let named = symbolized(&dump, ended.pid(), &[]);
+    let build = &fixture::CPP;
+    expect_place(
+        &named.at("body.stack.0.inlined.0"),
+        "shop::Price::set(int) const",
+        build,
+        "fault",
+    );
+    let total = named.at("body.stack.0");
+    expect_place(
+        &total,
+        "int shop::Cart::total<double>(double const&)",
+        build,
+        "inlined call",
+    );
+    let check_out = named.at("body.unwound_stack.1");
+    assert!(
+        check_out.str("symbol").starts_with("shop::check_out(std::"),
+        "{check_out}"
+    );
+    check_out.expect("line", build.line("total"));
+    expect_place(&named.at("body.unwound_stack.2"), "main", build, "main");
+}
+
+#[test]
+fn a_rust_program_is_named_to_the_line_and_through_inlined_calls() {
+    if !is_ready() {
+        return;
+    }
+    let (_directory, program) = fixture::RUST.program();
+    let agent = Agent::start();
+    let (ended, dump) = crash(&agent, &program, &["10"]);
+    let named = symbolized(&dump, ended.pid(), &[]);
+    let build = &fixture::RUST;
+    let put = named.at("body.stack.0");
+    let inlined = put.all("inlined");
+    let write = inlined
+        .iter()
+        .find(|call| call.str("symbol") == "ledger::write");
+    let write = write.unwrap_or_else(|| panic!("nothing inlined in {put}"));
+    expect_place(write, "ledger::write", build, "fault");
+    expect_place(
+        &put,
+        "<ledger::Ledger as ledger::Store>::put",
+        build,
+        "inlined call",
+    );
+    expect_place(&named.at("body.stack.1"), "ledger::post", build, "put");
+    expect_place(&named.at("body.stack.2"), "ledger::main", build, "post");
+    // A person sees the same.
+    let shown = output(recorder(["show"]).arg(dump.path())).expect_code(0);
+    let shown = shown.text();
+    assert!(
+        shown.contains(&format!("ledger.rs:{}", build.line("fault"))),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_program_without_frame_pointers_and_symbols_is_unwound_to_main() {
+    if !is_ready() {
+        return;
+    }
+    let (_directory, program) = fixture::BARE_C.program();
+    let symbols = tempfile::tempdir().expect("there is room for tests");
+    std::fs::copy(program.path(), symbols.path().join("whole")).expect("there is room for tests");
+    fixture::strip(program.path());
+    let agent = Agent::start();
+    let (ended, dump) = crash(&agent, &program, &["5a5a"]);
+    let fatal = dump.only("signal.fatal", ended.pid());
+    let stack = fatal.all("body.unwound_stack");
+    let path = program.path().to_str().expect("a plain path");
+    let own = stack
+        .iter()
+        .take_while(|frame| frame.get("module") == Some(&path.into()));
+    // store, parse, handle, main; then libc, which called it; then _start, of the program again.
+    assert_eq!(own.count(), 4, "{fatal}");
+    assert_eq!(stack[0].address("address"), fatal.address("body.ip"));
+    let libc = stack[4].str("module");
+    assert!(libc.contains("/libc.so"), "{fatal}");
+    // The frames' own marks lie where the tables say that the frames are: between one frame's end and the next's.
+    let start = fatal.address("body.sp");
+    let returns: Vec<u64> = stack[1..5]
+        .iter()
+        .map(|frame| frame.address("address"))
+        .collect();
+    let mut at = start;
+    for address in returns {
+        while word_at(fatal, at) != address {
+            at += 8;
+        }
+    }
+    assert!(at > ended.facts.address("mark_address"), "{fatal}");
+    // With the symbols that were stripped, found by build ID, it reads as it was written.
+    let directory = symbols.path().to_str().expect("a plain path");
+    let named = symbolized(&dump, ended.pid(), &["--debug-dir", directory]);
+    let names = named.all("body.unwound_stack");
+    let names: Vec<&str> = names
+        .iter()
+        .map(|frame| frame.str("symbol"))
+        .take(4)
+        .collect();
+    assert_eq!(names, ["store", "parse", "handle", "main"], "{named}");
+}
+
+#[test]
+fn a_dump_is_named_from_debug_data_after_the_program_is_gone() {
+    if !is_ready() {
+        return;
+    }
+    let (directory, program) = fixture::CPP.program();
+    let (path, build_id) = (program.path().to_owned(), program.build_id());
+    let debug = tempfile::tempdir().expect("there is room for tests");
+    let by_id = debug.path().join(".build-id").join(&build_id[..2]);
+    std::fs::create_dir_all(&by_id).expect("it is the test's own");
+    let data = by_id.join(format!("{}.debug", &build_id[2..]));
+    let mut copy = Command::new("objcopy");
+    output(copy.arg("--only-keep-debug").arg(&path).arg(&data)).expect_code(0);
+    fixture::strip(&path);
+    let agent = Agent::start();
+    let (ended, dump) = crash(&agent, &program, &["10"]);
+    let fatal = dump.only("signal.fatal", ended.pid());
+    fatal.expect_absent("body.stack.0.symbol");
+    drop(directory);
+    let build = &fixture::CPP;
+    let without = symbolized(&dump, ended.pid(), &[]);
+    without.expect_absent("body.stack.0.symbol");
+    let debug = debug.path().to_str().expect("a plain path");
+    let named = symbolized(&dump, ended.pid(), &["--debug-dir", debug]);
+    expect_place(
+        &named.at("body.stack.0.inlined.0"),
+        "shop::Price::set(int) const",
+        build,
+        "fault",
+    );
+    expect_place(&named.at("body.unwound_stack.2"), "main", build, "main");
+    // The copy has them for good, and everything else as it was.
+    let copies = tempfile::tempdir().expect("there is room for tests");
+    let copy = copies.path().join("named.mcap");
+    let mut symbolize = recorder(["symbolize", "--debug-dir", debug, "-o"]);
+    let said = output(symbolize.arg(&copy).arg(dump.path())).expect_code(0);
+    assert!(said.text().contains("shop.cpp"), "{said}");
+    output(recorder(["verify"]).arg(&copy)).expect_code(0);
+    let events = output(recorder(["export"]).arg(&copy))
+        .expect_code(0)
+        .json_lines();
+    assert_eq!(events.len(), dump.events().len());
+    for (copied, event) in events.iter().zip(dump.events()) {
+        if event.str("type") == "signal.fatal"
+            && event.number("body.process.pid") == ended.pid().into()
+        {
+            assert_eq!(copied.value()["body"], named.value()["body"]);
+        } else if event.str("type") != "signal.fatal" {
+            assert_eq!(copied.value(), event.value());
+        }
+    }
+}
+
+#[test]
+fn a_file_of_the_same_path_in_another_mount_namespace_is_not_taken_for_it() {
+    if !is_ready() {
+        return;
+    }
+    // On the host, the path leads to one program; in the namespace, where the crash is, to another.
+    let directory = host::public_directory();
+    let (opt, image) = (directory.path().join("opt"), directory.path().join("image"));
+    for each in [&opt, &image] {
+        std::fs::create_dir(each).expect("it is the test's own");
+    }
+    let path = opt.join("program");
+    fixture::RUST.build(&path);
+    let inside = Program::at(&image.join("program"));
+    fixture::CPP.build(inside.path());
+    let mut unshare = Command::new("unshare");
+    let script = "mount --bind \"$0\" \"$1\" && exec \"$1/program\" 10";
+    unshare
+        .args(["--mount", "sh", "-c", script])
+        .arg(&image)
+        .arg(&opt);
+    let agent = Agent::start();
+    let ended = Workload::start(&mut unshare).wait();
+    let dump = agent.dump_of(ended.pid());
+    let fatal = dump.only("signal.fatal", ended.pid());
+    fatal.expect("body.stack.0.build_id", inside.build_id());
+    fatal.expect(
+        "body.stack.0.symbol",
+        "int shop::Cart::total<double>(double const&)",
+    );
+    // Where the kernel has the file, whatever it was called inside.
+    fatal.expect(
+        "body.stack.0.module",
+        inside.path().to_str().expect("a plain path"),
+    );
+    let named = symbolized(&dump, ended.pid(), &[]);
+    expect_place(
+        &named.at("body.unwound_stack.2"),
+        "main",
+        &fixture::CPP,
+        "main",
+    );
+    // A file that is another by now has nothing to say.
+    fixture::RUST.build(inside.path());
+    let replaced = symbolized(&dump, ended.pid(), &[]);
+    replaced.expect_absent("body.unwound_stack.2.line");
+}
+
+#[test]
+fn gdb_reads_the_core_dump() {
+    if !is_ready() {
+        return;
+    }
+    let (_directory, program) = fixture::BARE_C.program();
+    let agent = Agent::start();
+    let (ended, dump) = crash(&agent, &program, &["5a5a"]);
+    let fatal = dump.only("signal.fatal", ended.pid());
+    let cores = tempfile::tempdir().expect("there is room for tests");
+    let core = cores.path().join("core");
+    let mut export = recorder(["export", "--format", "core", "-o"]);
+    output(export.arg(&core).arg(dump.path())).expect_code(0);
+    let mark = ended.facts.str("mark_address");
+    let mut gdb = Command::new("gdb");
+    gdb.args(["-nx", "-batch"])
+        .arg("-ex")
+        .arg(format!("core-file {}", core.display()));
+    for command in [
+        "printf \"signal %d code %d address %#lx\\n\", $_siginfo.si_signo, $_siginfo.si_code, $_siginfo._sifields._sigfault.si_addr",
+        "printf \"rip %#lx rsp %#lx rdi %#lx fs_base %#lx\\n\", $rip, $rsp, $rdi, $fs_base",
+        "x/gx $sp",
+        &format!("x/gx {mark}"),
+    ] {
+        gdb.args(["-ex", command]);
+    }
+    let said = output(&mut gdb).expect_code(0);
+    let said = said.text();
+    let register = |name: &str| fatal.register(name);
+    let expected = [
+        "Program terminated with signal SIGSEGV".to_owned(),
+        "signal 11 code 1 address 0x5a5a".to_owned(),
+        format!(
+            "rip {:#x} rsp {:#x} rdi {:#x} fs_base {:#x}",
+            register("rip"),
+            register("rsp"),
+            register("rdi"),
+            fatal.address("body.fs_base")
+        ),
+        format!(
+            "{:#x}:\t{:#018x}",
+            register("rsp"),
+            word_at(fatal, register("rsp"))
+        ),
+        format!("{mark}:\t{:#018x}", ended.facts.address("mark")),
+        format!("[New LWP {}]", ended.pid()),
+        format!("Core was generated by `{} 5a5a'", program.path().display()),
+    ];
+    for expected in expected {
+        assert!(said.contains(&expected), "no {expected:?} in\n{said}");
+    }
+    let again = output(recorder(["export", "--format", "core", "--pid", "1"]).arg(dump.path()));
+    again.expect_code(1).expect_note("no crash");
+}
+
+#[test]
+fn a_jump_into_nowhere_is_unwound_to_where_it_came_from() {
+    if !is_ready() {
+        return;
+    }
+    let agent = Agent::start();
+    let program = Program::workload();
+    let (ended, dump) = crash(&agent, &program, &["segv-exec", "0x5000"]);
+    let fatal = dump.only("signal.fatal", ended.pid());
+    fatal.expect("body.unwound_stack.0.address", "0x5000");
+    fatal.expect("body.unwound_stack.1.build_id", program.build_id());
+    let last = fatal
+        .all("body.unwound_stack")
+        .pop()
+        .expect("there are two at least");
+    last.expect("symbol", "_start");
 }

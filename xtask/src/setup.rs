@@ -13,7 +13,7 @@ use crate::paths;
 use crate::toolchain::Toolchain;
 
 /// What the end-to-end tests need besides a build.
-const TEST_NEEDS: [Need; 2] = [
+const TEST_NEEDS: [Need; 4] = [
     Need {
         present: Present::PythonModule("ensurepip"),
         package: "python3-venv",
@@ -23,6 +23,16 @@ const TEST_NEEDS: [Need; 2] = [
         present: Present::Program("mkfs.ext4"),
         package: "e2fsprogs",
         reason: "the tests break a filesystem of their own",
+    },
+    Need {
+        present: Present::Program("c++"),
+        package: "g++",
+        reason: "the tests crash programs in C and C++",
+    },
+    Need {
+        present: Present::Program("gdb"),
+        package: "gdb",
+        reason: "the tests open core dumps",
     },
 ];
 

@@ -7,6 +7,7 @@
 //! | `dumps` | writes dumps |
 //! | `samples` | samples the host, reads the kernel's log |
 
+mod crash;
 mod host;
 mod lock;
 mod status;

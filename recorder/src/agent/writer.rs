@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::Result;
 use crossbeam_channel::Receiver;
 
+use super::crash::Names;
 use crate::api::DumpStatus;
 use crate::dump::{self, Clocks, DumpInput, Evidence, Host, Limits, Probe, Written};
 use crate::event::ClockPair;
@@ -52,6 +53,7 @@ impl Writer {
         let limits = Limits {
             max_dump_bytes: room.dump_bytes,
         };
+        let names = Names::new();
         let input = DumpInput {
             incident: &frozen.incident,
             frozen: &frozen.window,
@@ -64,6 +66,7 @@ impl Writer {
             probes: &self.probes,
             kernel: &frozen.counters,
             evidence: &Evidence::default(),
+            enrich: &|body| names.enrich(body),
         };
         Ok(dump::write(self.store.directory(), &input, &limits)?)
     }

@@ -3,20 +3,24 @@
 //! ```text
 //! $ recorder export latest --type io | jq -r '.body.disk'
 //! sda
+//! $ recorder export latest --format core -o core && gdb --core core
 //! ```
 
+use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
 use super::reading::{self, DumpArg};
 use super::show::{Facts, FilterArgs};
 use super::text::Progress;
 use crate::config::Paths;
+use crate::event::{Body, proto};
 use crate::export::JsonLines;
 use crate::read::Dump;
 
@@ -43,6 +47,8 @@ pub struct Args {
 enum Format {
     /// JSON Lines: one event, one line
     Jsonl,
+    /// A core dump of the crash, as far as it was recorded: registers, signal, the top of the stack
+    Core,
 }
 
 /// Runs `recorder export`.
@@ -56,7 +62,9 @@ pub fn run(args: &Args, paths: &Paths) -> Result<ExitCode> {
 
 fn export(args: &Args, paths: &Paths) -> Result<ExitCode> {
     let dump = args.dump.open(paths)?;
-    let Format::Jsonl = args.format;
+    if args.format == Format::Core {
+        return core(&dump, args);
+    }
     match &args.output {
         Some(path) => {
             let mut file =
@@ -70,6 +78,62 @@ fn export(args: &Args, paths: &Paths) -> Result<ExitCode> {
             "standard output",
         ),
     }
+}
+
+/// Writes the core dump of a crash: of the incident's, if it is among those that the options choose, else of the first.
+fn core(dump: &Dump, args: &Args) -> Result<ExitCode> {
+    let facts = Facts::of(dump);
+    let filter = args.filter.filter(facts.trigger_unix_ns)?;
+    let subject = facts
+        .incident
+        .as_ref()
+        .and_then(|incident| incident.subject.pid);
+    let mut executed: HashMap<u32, Vec<String>> = HashMap::new();
+    let mut chosen: Option<(proto::SignalFatal, Vec<String>)> = None;
+    let mut events = dump.events();
+    for entry in events.by_ref() {
+        let entry = entry.with_context(|| format!("read {}", dump.path().display()))?;
+        let is_wanted = filter.wants(&entry);
+        match entry.body {
+            Body::ProcessExec(exec) => {
+                let pid = exec.process.as_ref().and_then(|process| process.pid);
+                executed.insert(pid.unwrap_or_default(), exec.argv);
+            }
+            Body::SignalFatal(fatal) if is_wanted => {
+                let pid = fatal.process.as_ref().and_then(|process| process.pid);
+                let is_subject = pid.is_some() && pid == subject;
+                if chosen.is_none() || is_subject {
+                    let arguments = pid.and_then(|pid| executed.get(&pid));
+                    chosen = Some((fatal, arguments.cloned().unwrap_or_default()));
+                }
+                if is_subject {
+                    break;
+                }
+            }
+            _ => {}
+        }
+    }
+    let Some((fatal, arguments)) = chosen else {
+        bail!("{}: no crash to make a core dump of", dump.path().display());
+    };
+    let bytes = crate::export::core(&fatal, &arguments)?;
+    let Some(path) = &args.output else {
+        if io::stdout().is_terminal() {
+            bail!("a core dump is not for a terminal: name a file with --output");
+        }
+        reading::written(io::stdout().write_all(&bytes), "standard output")?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    // It holds what was on somebody's stack.
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path);
+    let mut file = file.with_context(|| format!("create {}", path.display()))?;
+    reading::written(file.write_all(&bytes), &path.display().to_string())?;
+    Ok(reading::note(dump, events.damages(), events.unknown()))
 }
 
 /// Writes the events of a dump that a filter wants as JSON Lines; `to` names where for errors.

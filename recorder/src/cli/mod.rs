@@ -12,6 +12,7 @@ mod reading;
 pub mod run;
 pub mod show;
 pub mod status;
+pub mod symbolize;
 pub mod text;
 pub mod trigger;
 pub mod verify;
@@ -65,6 +66,8 @@ enum Command {
     Export(export::Args),
     /// List the evidence in a dump, or write it to files
     Extract(extract::Args),
+    /// Name the functions and lines of the crashes in a dump
+    Symbolize(symbolize::Args),
     /// Check that dumps are whole and unchanged
     Verify(verify::Args),
     /// Check whether this host can record
@@ -92,6 +95,7 @@ pub fn main() -> ExitCode {
         Command::Show(args) => show::run(args, &paths),
         Command::Export(args) => export::run(args, &paths),
         Command::Extract(args) => extract::run(args, &paths),
+        Command::Symbolize(args) => symbolize::run(args, &paths),
         Command::Verify(args) => verify::run(args, &paths),
         Command::Doctor(args) => doctor::run(args, &paths),
         Command::Config(args) => config::run(args, &file),

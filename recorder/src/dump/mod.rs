@@ -27,6 +27,7 @@ mod ledger;
 mod mcap;
 mod metadata;
 mod name;
+mod names;
 mod sink;
 mod size;
 mod survey;
@@ -46,9 +47,11 @@ pub use metadata::{
     LaneCoverage, LaneLoss, LossLedger, PROBES, Probe, ProbeState, Shortfall, Sidecar, Verdict,
 };
 pub use name::{DUMP_EXTENSION, SIDECAR_EXTENSION, short_id};
+pub use names::with_names;
 pub use write::{WriteError, Written, write};
 
 use crate::{
+    event::Body,
     incident::Incident,
     ring::{LaneWindow, Window},
 };
@@ -105,6 +108,8 @@ pub struct DumpInput<'a> {
     pub kernel: &'a [CpuStats],
     /// What was collected beside the events.
     pub evidence: &'a Evidence,
+    /// Adds to an event what its record does not say; called once for each event of an attempt.
+    pub enrich: &'a dyn Fn(&mut Body),
 }
 
 /// Bounds of a dump.

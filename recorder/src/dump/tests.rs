@@ -177,6 +177,7 @@ impl Case {
             probes: &[probe],
             kernel: &self.kernel,
             evidence: &self.evidence,
+            enrich: &|_| {},
         };
         let limits = Limits {
             max_dump_bytes: self.max_dump_bytes,

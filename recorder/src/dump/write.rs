@@ -297,7 +297,8 @@ impl<'a> Attempt<'a> {
             if let Some(note) = note.take_if(|note| note.boot_ns < entry.boot_ns) {
                 encoder.event(&note, Source::Writer)?;
             }
-            let event = event::decode(entry.lane, entry.record);
+            let mut event = event::decode(entry.lane, entry.record);
+            (self.input.enrich)(&mut event.body);
             if let Some(loss) = gaps.before(&event) {
                 encoder.event(&loss, Source::Writer)?;
             }

@@ -21,6 +21,7 @@ use recorder_ebpf::abi::{self, EventKind, Header, Lane};
 
 pub use body::{Body, DecodeError, TOPICS, Topic};
 pub use clock::ClockPair;
+pub(crate) use text::hex;
 
 /// The messages of the schema `recorder.v1`, generated from `proto/recorder/v1/events.proto`.
 pub mod proto {

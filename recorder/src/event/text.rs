@@ -15,7 +15,7 @@ pub(super) fn name(bytes: &[u8]) -> Option<String> {
 }
 
 /// Returns the bytes as lower-case hex digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = String::with_capacity(bytes.len() * 2);
     for byte in bytes {

@@ -1,7 +1,9 @@
 //! What a dump becomes for other programs.
 //!
-//! Formats take events one by one and write to a buffer of the caller: no format holds a dump in memory.
+//! Formats of events take them one by one and write to a buffer of the caller: none holds a dump in memory.
 
+mod core;
 mod jsonl;
 
+pub use core::{CoreError, core};
 pub use jsonl::{Envelope, JsonLines};

@@ -1,6 +1,6 @@
 //! A fatal signal in words.
 
-use crate::cli::text::{duration, escape};
+use crate::cli::text::{duration, escape, plural};
 use crate::event::proto;
 
 pub use crate::death::words::{access, meaning};
@@ -25,7 +25,7 @@ pub fn signal_and_code(fatal: &proto::SignalFatal) -> String {
     text
 }
 
-/// Writes where a frame is: "symbol (module+0x1139)", "build id 5f1ab2c3d4e5+0x1139", or its address.
+/// Writes where a frame is: "symbol+0x12 at file.c:18 (module+0x1139)", "build id 5f1ab2c3d4e5+0x1139", or its address.
 pub fn place(frame: &proto::Frame) -> String {
     let file = match (&frame.module, &frame.build_id) {
         (Some(module), _) => Some(escape(module).into_owned()),
@@ -36,12 +36,63 @@ pub fn place(frame: &proto::Frame) -> String {
         (None, None) => None,
     };
     let offset = file.map(|file| format!("{file}+{:#x}", frame.offset()));
-    match (&frame.symbol, offset) {
-        (Some(symbol), Some(offset)) => format!("{} ({offset})", escape(symbol)),
-        (Some(symbol), None) => escape(symbol).into_owned(),
+    let symbol = frame.symbol.as_ref().map(|symbol| {
+        let mut text = escape(symbol).into_owned();
+        if let Some(offset) = frame.symbol_offset {
+            text.push_str(&format!("+{offset:#x}"));
+        }
+        text.push_str(&line(frame.file.as_deref(), frame.line));
+        text
+    });
+    match (symbol, offset) {
+        (Some(symbol), Some(offset)) => format!("{symbol} ({offset})"),
+        (Some(symbol), None) => symbol,
         (None, Some(offset)) => offset,
         (None, None) => format!("{:#x}", frame.address()),
     }
+}
+
+/// Writes " at file.c:18".
+fn line(file: Option<&str>, line: Option<u32>) -> String {
+    match (file, line) {
+        (Some(file), Some(line)) => format!(" at {}:{line}", escape(file)),
+        (Some(file), None) => format!(" at {}", escape(file)),
+        (None, _) => String::new(),
+    }
+}
+
+/// Returns the stack that tells more: by unwind tables if there is one, else as the kernel walked it.
+pub fn best_stack(fatal: &proto::SignalFatal) -> &[proto::Frame] {
+    match fatal.unwound_stack.is_empty() {
+        true => &fatal.stack,
+        false => &fatal.unwound_stack,
+    }
+}
+
+/// Writes the stack, a line for each of the first `frames_max` frames and one for each call that was inlined into it.
+pub fn stack(fatal: &proto::SignalFatal, frames_max: usize) -> Vec<String> {
+    let stack = best_stack(fatal);
+    let mut lines = Vec::new();
+    for (number, frame) in stack.iter().take(frames_max).enumerate() {
+        for inlined in &frame.inlined {
+            lines.push(format!(
+                "#{number:<2} {:18}  {}{} (inlined)",
+                "",
+                escape(inlined.symbol()),
+                line(inlined.file.as_deref(), inlined.line)
+            ));
+        }
+        lines.push(format!(
+            "#{number:<2} {:#018x}  {}",
+            frame.address(),
+            place(frame)
+        ));
+    }
+    if stack.len() > frames_max {
+        let more = (stack.len() - frames_max) as u64;
+        lines.push(format!("… {} in --json", plural(more, "more frame")));
+    }
+    lines
 }
 
 /// Writes who sent a signal: "sent by bash\[77\] (uid 0)".

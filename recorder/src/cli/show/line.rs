@@ -131,7 +131,7 @@ fn signal_fatal(fatal: &proto::SignalFatal) -> String {
     if let Some(access) = fault::access(fatal) {
         line.push_str(&format!(", {access}"));
     }
-    if let Some(frame) = fatal.stack.first() {
+    if let Some(frame) = fault::best_stack(fatal).first() {
         line.push_str(&format!(", at {}", fault::place(frame)));
     }
     if let Some(sender) = &fatal.sender {

@@ -5,7 +5,7 @@
 //! that chooses events shows all it chooses, `--json` writes the lines that `export` writes.
 
 mod facts;
-mod fault;
+pub(super) mod fault;
 mod filter;
 mod line;
 mod sample;
@@ -24,6 +24,7 @@ use super::reading::{self, DumpArg};
 use super::text::{Palette, Progress, Style, plural};
 use crate::config::Paths;
 use crate::death::DeathsOf;
+use crate::event::Body;
 use crate::read::{Damages, Dump};
 
 pub use facts::Facts;
@@ -83,7 +84,10 @@ fn render(
     let facts = Facts::of(dump);
     let filter = choice.filter.filter(facts.trigger_unix_ns)?;
     let mut progress = Progress::new("read", dump.bytes() * 2);
-    let (survey, damages, unknown) = first_reading(dump, &facts, &mut progress)?;
+    let (mut survey, damages, unknown) = first_reading(dump, &facts, &mut progress)?;
+    if let Some(Body::SignalFatal(fatal)) = survey.trigger.as_mut().map(|entry| &mut entry.body) {
+        super::symbolize::resolver(&facts, &[]).resolve(fatal);
+    }
     let chosen = match choice.all || !choice.filter.is_empty() {
         true => None,
         false => Some(survey.chosen()),

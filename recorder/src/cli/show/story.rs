@@ -222,7 +222,7 @@ fn signal(rows: &mut Rows, fatal: &proto::SignalFatal, boot_ns: Option<u64>) {
         rows.add("sender", sender);
     }
     if let Some(ip) = fatal.ip {
-        let place = fatal.stack.first().map(fault::place);
+        let place = fault::best_stack(fatal).first().map(fault::place);
         let place = place.filter(|place| *place != format!("{ip:#x}"));
         let cpu = fatal.cpu.map(|cpu| format!(", CPU {cpu}"));
         rows.add(
@@ -239,23 +239,7 @@ fn signal(rows: &mut Rows, fatal: &proto::SignalFatal, boot_ns: Option<u64>) {
     }
     let registers = fault::registers(fatal);
     rows.all("registers", registers.chunks(4).map(|four| four.join("  ")));
-    let shown = fatal.stack.iter().take(FRAMES_MAX).enumerate();
-    let mut frames: Vec<String> = shown
-        .map(|(number, frame)| {
-            format!(
-                "#{number:<2} {:#018x}  {}",
-                frame.address(),
-                fault::place(frame)
-            )
-        })
-        .collect();
-    if let Some(more) = fatal.stack.len().checked_sub(FRAMES_MAX + 1) {
-        frames.push(format!(
-            "… {} in --json",
-            plural(more as u64 + 1, "more frame")
-        ));
-    }
-    rows.all("stack", frames);
+    rows.all("stack", fault::stack(fatal, FRAMES_MAX));
 }
 
 fn memory(rows: &mut Rows, kill: &proto::OomKill) {

@@ -1,0 +1,150 @@
+//! `recorder symbolize`: names for the addresses of a dump's crashes, from the files and the debug data at hand.
+//!
+//! ```text
+//! $ recorder symbolize 7f3a --debug-dir /srv/debug -o named.mcap
+//! server[4711] died of SIGSEGV (SEGV_MAPERR), write to 0x0
+//!   #0  0x000055d0c2a41139  store+0x19 at src/table.c:18 (/usr/bin/server+0x1139)
+//!   #1  0x000055d0c2a411a0  main+0x20 at src/main.c:40 (/usr/bin/server+0x11a0)
+//! ```
+//!
+//! A file is used only if it has the build ID that the kernel recorded. Directories of debug data are laid out as
+//! `.build-id/ab/cdef.debug`, or hold files with debug data or symbols anywhere.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+
+use super::reading::{self, DumpArg};
+use super::show::{Facts, fault};
+use super::text::plural;
+use crate::config::Paths;
+use crate::dump;
+use crate::event::{Body, proto};
+use crate::export::JsonLines;
+use crate::harmless::escape;
+use crate::read::Entry;
+use crate::symbol::Resolver;
+
+/// Name the functions and lines of the crashes in a dump
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    #[command(flatten)]
+    dump: DumpArg,
+    /// Directory with debug data, or with the programs themselves
+    #[arg(long, value_name = "DIR")]
+    debug_dir: Vec<PathBuf>,
+    /// Write a copy of the dump that has the names
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Write the crashes as JSON Lines, as export does
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs `recorder symbolize`.
+///
+/// # Errors
+///
+/// A dump that cannot be read, or a file that cannot be written.
+pub fn run(args: &Args, paths: &Paths) -> Result<ExitCode> {
+    reading::finish(symbolize(args, paths))
+}
+
+fn symbolize(args: &Args, paths: &Paths) -> Result<ExitCode> {
+    for directory in &args.debug_dir {
+        std::fs::read_dir(directory).with_context(|| format!("read {}", directory.display()))?;
+    }
+    let dump = args.dump.open(paths)?;
+    let facts = Facts::of(&dump);
+    let mut resolver = resolver(&facts, &args.debug_dir);
+    let id = facts
+        .incident
+        .as_ref()
+        .map(|incident| incident.id.to_string());
+    let id = id.unwrap_or_default();
+    let mut lines = JsonLines::new(&reading::envelope(&facts, &id));
+    let mut crashes = 0;
+    let mut events = dump.events();
+    for entry in events.by_ref() {
+        let mut entry = entry.with_context(|| format!("read {}", dump.path().display()))?;
+        let Body::SignalFatal(fatal) = &mut entry.body else {
+            continue;
+        };
+        resolver.resolve(fatal);
+        crashes += 1;
+        let text = match args.json {
+            true => json(&mut lines, &entry),
+            false => text(fatal).into_bytes(),
+        };
+        reading::written(io::stdout().write_all(&text), "standard output")?;
+    }
+    if crashes == 0 {
+        eprintln!("recorder: {}: no crash in it", dump.path().display());
+    }
+    if let Some(output) = &args.output {
+        copy(dump.path(), output, &mut resolver)?;
+    }
+    Ok(reading::note(&dump, events.damages(), events.unknown()))
+}
+
+/// Returns what resolves the crashes of a dump: with the files of this host if that is where it was recorded.
+pub fn resolver(facts: &Facts, directories: &[PathBuf]) -> Resolver {
+    let recorded_on = facts
+        .host
+        .as_ref()
+        .and_then(|host| host.machine_id.as_deref());
+    let here = std::fs::read_to_string("/etc/machine-id").ok();
+    let is_here = recorded_on.is_some() && recorded_on == here.as_deref().map(str::trim);
+    Resolver::with_debug_data(directories, is_here)
+}
+
+fn json(lines: &mut JsonLines, entry: &Entry) -> Vec<u8> {
+    let mut line = Vec::new();
+    lines.write(&mut line, entry);
+    line
+}
+
+fn text(fatal: &proto::SignalFatal) -> String {
+    let process = fatal.process.clone().unwrap_or_default();
+    let mut text = format!(
+        "{}[{}] died of {}",
+        escape(process.comm()),
+        process.pid(),
+        fault::signal_and_code(fatal)
+    );
+    if let Some(access) = fault::access(fatal) {
+        text.push_str(&format!(", {access}"));
+    }
+    text.push('\n');
+    for line in fault::stack(fatal, usize::MAX) {
+        text.push_str(&format!("  {line}\n"));
+    }
+    text
+}
+
+/// Copies a dump, with names in its crashes.
+fn copy(from: &Path, to: &Path, resolver: &mut Resolver) -> Result<()> {
+    let bytes = std::fs::read(from).with_context(|| format!("read {}", from.display()))?;
+    if to.exists() && to.canonicalize()? == from.canonicalize()? {
+        bail!("{} is the dump itself: it stays as it is", to.display());
+    }
+    let (copy, crashes) = dump::with_names(&bytes, |fatal| resolver.resolve(fatal))
+        .with_context(|| format!("copy {}", from.display()))?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        // It holds what was on somebody's stack.
+        .mode(0o600)
+        .open(to)
+        .with_context(|| format!("create {}", to.display()))?;
+    file.write_all(&copy)
+        .and_then(|()| file.sync_all())
+        .with_context(|| format!("write {}", to.display()))?;
+    eprintln!("{}: {} named", to.display(), plural(crashes, "crash"));
+    Ok(())
+}
