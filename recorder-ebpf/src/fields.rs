@@ -60,6 +60,8 @@ macro_rules! for_each_field {
                 CSS_CGROUP = cgroup_subsys_state.cgroup;
                 CGROUP_NODE = cgroup.kn;
                 NODE_ID = kernfs_node.id;
+                CGROUP_ROOT = cgroup.root;
+                ROOT_HIERARCHY = cgroup_root.hierarchy_id;
                 SIGNAL_LIVE = signal_struct.live;
                 SIGNAL_THREADS = signal_struct.nr_threads;
                 SIGNAL_THREAD_HEAD = signal_struct.thread_head;
@@ -82,6 +84,14 @@ macro_rules! for_each_field {
                 MM_TOTAL_VM = mm_struct.total_vm;
                 MM_EXE_FILE = mm_struct.exe_file;
                 FILE_INODE = file.f_inode;
+                FILE_DENTRY = file.f_path.dentry;
+                FILE_MNT = file.f_path.mnt;
+                DENTRY_PARENT = dentry.d_parent;
+                DENTRY_NAME = dentry.d_name.name;
+                VFSMOUNT_ROOT = vfsmount.mnt_root;
+                MOUNT_MNT = mount.mnt;
+                MOUNT_PARENT = mount.mnt_parent;
+                MOUNT_POINT = mount.mnt_mountpoint;
                 MM_RSS_STAT = mm_struct.rss_stat;
                 MM_PGTABLES_BYTES = mm_struct.pgtables_bytes;
                 RQ_QUEUE = request.q;
@@ -129,9 +139,6 @@ macro_rules! for_each_field {
                 VMA_FLAGS = vm_area_struct.vm_flags;
                 VMA_OFFSET = vm_area_struct.vm_pgoff;
                 VMA_FILE = vm_area_struct.vm_file;
-                FILE_DENTRY = file.f_path.dentry;
-                DENTRY_PARENT = dentry.d_parent;
-                DENTRY_NAME = dentry.d_name.name;
                 DENTRY_INODE = dentry.d_inode;
             }
         }
@@ -147,13 +154,15 @@ macro_rules! for_each_field {
 /// - `REGISTER_IP`, `REGISTER_SP`: their offsets in the saved registers.
 /// - `MEMORY_SUBSYSTEM`: index of the memory controller among a task's cgroup subsystems.
 /// - `COUNTER_BYTES`: size of a `percpu_counter`.
+/// - `MEMORY_HIERARCHY`: number of the cgroup hierarchy that has the memory controller.
+/// - `SUBREAPER_BIT`: bit offset in `signal_struct` of the mark of processes that take in orphans.
 /// - `UPID_BYTES`: size of a `upid`: a pid's number in one namespace, and the namespace.
 #[macro_export]
 macro_rules! for_each_fact {
     ($callback:ident) => {
         $callback! {
             ARCH PAGE_KIB REGISTERS_BYTES REGISTERS_TOP REGISTER_IP REGISTER_SP MEMORY_SUBSYSTEM COUNTER_BYTES
-            UPID_BYTES
+            MEMORY_HIERARCHY SUBREAPER_BIT UPID_BYTES
         }
     };
 }

@@ -6,13 +6,15 @@
 use aya_ebpf::Global;
 use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_kernel};
 use core::ffi::c_void;
+use recorder_ebpf::abi::{Lineage, PROCESS_ADOPTED, PROCESS_FORKED};
 use recorder_ebpf::fields::ABSENT;
 
 use crate::globals::{
     CGROUP_NODE, COUNTER_BYTES, CRED_GID, CRED_UID, CSS_CGROUP, CSS_SET_CGROUP, CSS_SET_SUBSYS,
     MEMORY_SUBSYSTEM, MM_RSS_COUNTS, MM_RSS_STAT, NODE_ID, PERCPU_COUNTER_COUNT, PID_LEVEL,
-    PID_NUMBERS, TASK_CGROUPS, TASK_COMM, TASK_CRED, TASK_LEADER, TASK_LOGIN_UID, TASK_PARENT,
-    TASK_PID, TASK_SESSION, TASK_START, TASK_TGID, TASK_THREAD_PID, UPID_BYTES,
+    PID_NUMBERS, SIGNAL_FLAGS, SUBREAPER_BIT, TASK_CGROUPS, TASK_COMM, TASK_CRED, TASK_FLAGS,
+    TASK_LEADER, TASK_LOGIN_UID, TASK_PARENT, TASK_PID, TASK_SESSION, TASK_SIGNAL, TASK_START,
+    TASK_TGID, TASK_THREAD_PID, UPID_BYTES,
 };
 
 /// A pointer to a kernel structure whose type the verifier knows.
@@ -63,6 +65,18 @@ pub fn copy_to<T>(to: *mut T, bytes: u32, address: u64) -> bool {
     // SAFETY: every caller passes room for `bytes`, and the verifier checks that it did.
     unsafe { bpf_probe_read_kernel(to.cast::<c_void>(), bytes, address as *const c_void) == 0 }
 }
+
+/// Bits of `task_struct.flags`: it has executed nothing since it was forked; it is a thread of the kernel's own.
+///
+/// <https://github.com/torvalds/linux/blob/v6.12/include/linux/sched.h#L1705>
+pub const PF_FORKNOEXEC: u32 = 0x40;
+/// See [`PF_FORKNOEXEC`].
+pub const PF_KTHREAD: u32 = 0x0020_0000;
+
+/// Flag of `signal_struct.flags`: init, which only what it asks for can end.
+///
+/// <https://github.com/torvalds/linux/blob/v6.12/include/linux/sched/signal.h#L268>
+pub const SIGNAL_UNKILLABLE: u32 = 0x40;
 
 /// A task of the kernel: a thread.
 #[derive(Clone, Copy)]
@@ -118,6 +132,41 @@ impl Task {
     pub fn ids(self) -> (u32, u32) {
         let cred = load(self.0, &TASK_CRED);
         (load(cred, &CRED_UID), load(cred, &CRED_GID))
+    }
+
+    /// Where its process belongs.
+    #[inline(always)]
+    pub fn lineage(self) -> Lineage {
+        let (session, login_uid) = self.login();
+        Lineage {
+            parent_tgid: self.parent_tgid(),
+            // The leader's is the process's.
+            ns_tgid: Self(load(self.0, &TASK_LEADER)).ns_pid(),
+            session,
+            login_uid,
+        }
+    }
+
+    /// The `PROCESS_*` flags of its process.
+    #[inline(always)]
+    pub fn process_flags(self) -> u8 {
+        let leader: Object = load(self.0, &TASK_LEADER);
+        if load::<u32>(leader, &TASK_FLAGS) & PF_FORKNOEXEC == 0 {
+            return 0;
+        }
+        let parent: Object = load(load(self.0, &TASK_PARENT), &TASK_SIGNAL);
+        let mut takes_in_orphans = load::<u32>(parent, &SIGNAL_FLAGS) & SIGNAL_UNKILLABLE != 0;
+        let bit = SUBREAPER_BIT.load();
+        if bit == ABSENT {
+            takes_in_orphans = true;
+        } else {
+            takes_in_orphans |= load_at::<u32>(parent, bit / 32 * 4) >> (bit % 32) & 1 != 0;
+        }
+        if takes_in_orphans {
+            PROCESS_FORKED | PROCESS_ADOPTED
+        } else {
+            PROCESS_FORKED
+        }
     }
 
     /// Its pid inside its own pid namespace, 0 if unknown.

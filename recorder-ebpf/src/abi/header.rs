@@ -64,6 +64,10 @@ pub enum EventKind {
     Note = 8,
     /// A process was asked to end and may decline: [`SignalSent`](super::SignalSent).
     SignalSent = 9,
+    /// A cgroup was made: [`CgroupChange`](super::CgroupChange).
+    CgroupMkdir = 10,
+    /// A cgroup was removed: [`CgroupChange`](super::CgroupChange).
+    CgroupRmdir = 11,
     /// The state of the host: a [`Sample`](super::Sample).
     SampleSystem = 12,
     /// The processes that used most: a [`Sample`](super::Sample).
@@ -76,7 +80,7 @@ pub enum EventKind {
 
 impl EventKind {
     /// Every kind, in the order of its number.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::ProcessExec,
         Self::ProcessExit,
         Self::SignalFatal,
@@ -90,6 +94,8 @@ impl EventKind {
         Self::SampleProcess,
         Self::SampleCgroup,
         Self::KernelLog,
+        Self::CgroupMkdir,
+        Self::CgroupRmdir,
     ];
 
     /// Returns the kind with this number, or `None` for one of a newer probe.
@@ -100,7 +106,11 @@ impl EventKind {
     /// Returns the lane its records travel in.
     pub const fn lane(self) -> Lane {
         match self {
-            Self::ProcessExec | Self::ProcessExit | Self::SignalSent => Lane::Lifecycle,
+            Self::ProcessExec
+            | Self::ProcessExit
+            | Self::SignalSent
+            | Self::CgroupMkdir
+            | Self::CgroupRmdir => Lane::Lifecycle,
             Self::SignalFatal
             | Self::OomKill
             | Self::IoError
@@ -130,6 +140,8 @@ impl EventKind {
             Self::SampleProcess => "sample.process",
             Self::SampleCgroup => "sample.cgroup",
             Self::KernelLog => "kernel.log",
+            Self::CgroupMkdir => "cgroup.mkdir",
+            Self::CgroupRmdir => "cgroup.rmdir",
         }
     }
 }

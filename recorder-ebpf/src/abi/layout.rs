@@ -3,8 +3,8 @@
 use core::mem::offset_of;
 
 use super::{
-    Exec, Exit, Frame, Header, IoError, LaneStats, LiveProcess, Mapping, Note, OomKill, Sample,
-    Sender, SignalFatal, SignalSent, TaskHung, WritebackError,
+    CgroupChange, Exec, Exit, Frame, Header, IoError, LaneStats, Lineage, LiveProcess, Mapping,
+    Note, OomKill, Sample, Sender, SignalFatal, SignalSent, TaskHung, WritebackError,
 };
 
 /// Name of the object's symbol that holds [`LAYOUT_HASH`].
@@ -47,24 +47,26 @@ macro_rules! hash_records {
 const fn layout_hash() -> u64 {
     hash_records! {
         Header { boot_ns, seq, start_boot_ns, cgroup_id, pid, tgid, uid, gid, len, cpu, kind, flags, comm }
-        Exec { header, parent_tgid, euid, egid, filename_len, argv_len }
+        Lineage { parent_tgid, ns_tgid, session, login_uid }
+        Exec { header, memory_cgroup_id, lineage, euid, egid, exe_len, filename_len, argv_len, reserved }
+        CgroupChange { header, id, hierarchy, path_len }
         Exit {
             header, user_ns, system_ns, read_bytes, write_bytes, max_rss_kib, status, parent_tgid, minor_faults, major_faults,
-            voluntary_switches, involuntary_switches, reserved,
+            voluntary_switches, involuntary_switches, session,
         }
         TaskHung { header }
         Sender { boot_ns, tgid, uid, signal, code, flags, reserved, comm }
         Frame { status, build_id, offset_or_ip }
         SignalFatal {
             header, signal, code, fault_address, ip, sp, error_code, trap_number, arch, stack_len, instruction_len,
-            mappings_len, stack_memory_len, reserved, stack_memory_address, fs_base, gs_base, sender, asked, registers, instruction,
+            mappings_len, stack_memory_len, reserved, stack_memory_address, fs_base, gs_base, lineage, sender, asked, registers, instruction,
             addresses, frames,
         }
         Mapping { start, end, file_offset, inode, device, flags, path_len, reserved, path }
         SignalSent { header, sender }
         OomKill {
             header, total_vm_pages, anon_rss_pages, file_rss_pages, shmem_rss_pages, pgtables_bytes, trigger_cgroup_id,
-            memory_cgroup_id, trigger_pid, trigger_tgid, oom_score_adj, trigger_uid, trigger_comm,
+            memory_cgroup_id, lineage, trigger_pid, trigger_tgid, oom_score_adj, trigger_uid, trigger_comm,
         }
         IoError { header, sector, bytes, major, minor, partition, status, errno, cmd_flags, disk }
         WritebackError { header, inode, device, errno, name }

@@ -2,6 +2,12 @@
 
 /// Longest captured path of an executed file, in bytes, its terminating NUL included.
 pub const FILENAME_BYTES_MAX: usize = 256;
+/// Longest captured path of an executable, as a list of names, in bytes, NULs included.
+pub const EXE_BYTES_MAX: usize = 256;
+/// Most names in the path of an executable, mount points crossed included.
+pub const EXE_NAMES_MAX: u32 = 24;
+/// Longest captured path of a cgroup, in bytes, its terminating NUL included.
+pub const CGROUP_PATH_BYTES_MAX: usize = 512;
 /// Longest captured argument block of an exec, in bytes, NULs included.
 pub const ARGV_BYTES_MAX: usize = 1024;
 /// Most user stack frames in one record.
@@ -27,6 +33,10 @@ const _: () = {
     assert!(
         FILENAME_BYTES_MAX.is_power_of_two(),
         "a mask bounds it for the verifier"
+    );
+    assert!(
+        EXE_BYTES_MAX.is_power_of_two() && CGROUP_PATH_BYTES_MAX.is_power_of_two(),
+        "a mask bounds them for the verifier"
     );
     assert!(
         ARGV_BYTES_MAX.is_power_of_two(),

@@ -5,6 +5,7 @@
 //! compared before it is loaded: a stale object is an error with one sentence, not a wrong field.
 
 mod block;
+mod cgroup;
 mod filesystem;
 mod header;
 mod layout;
@@ -18,17 +19,21 @@ mod stats;
 mod task;
 
 pub use block::IoError;
+pub use cgroup::CgroupChange;
 pub use filesystem::WritebackError;
 pub use header::{COMM_LEN, EventKind, Header, Lane, decode};
 pub use layout::{LAYOUT_HASH, LAYOUT_HASH_SYMBOL};
 pub use limits::{
-    ARGV_BYTES_MAX, CPUS_MAX, FAULTS_MAX, FILENAME_BYTES_MAX, INSTRUCTION_BYTES,
-    MAPPING_PATH_BYTES_MAX, MAPPINGS_MAX, REGISTERS_MAX, SENDERS_MAX, STACK_FRAMES_MAX,
-    STACK_MEMORY_BYTES_MAX,
+    ARGV_BYTES_MAX, CGROUP_PATH_BYTES_MAX, CPUS_MAX, EXE_BYTES_MAX, EXE_NAMES_MAX, FAULTS_MAX,
+    FILENAME_BYTES_MAX, INSTRUCTION_BYTES, MAPPING_PATH_BYTES_MAX, MAPPINGS_MAX, REGISTERS_MAX,
+    SENDERS_MAX, STACK_FRAMES_MAX, STACK_MEMORY_BYTES_MAX,
 };
 pub use note::{Note, NoteKind};
 pub use oom::OomKill;
-pub use process::{EXEC_ARGV_TRUNCATED, EXEC_FILENAME_TRUNCATED, Exec, Exit, TaskHung};
+pub use process::{
+    EXEC_ARGV_TRUNCATED, EXEC_FILENAME_TRUNCATED, EXEC_REDACTED, Exec, Exit, Lineage,
+    PROCESS_ADOPTED, PROCESS_FORKED, TaskHung,
+};
 pub use sample::Sample;
 pub use signal::{
     Arch, BUILD_ID_LEN, Frame, MAPPING_EXECUTE, MAPPING_FILE, MAPPING_PATH_TRUNCATED, MAPPING_READ,

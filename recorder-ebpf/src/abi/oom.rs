@@ -2,7 +2,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::{COMM_LEN, Header};
+use super::{COMM_LEN, Header, Lineage};
 
 /// The kernel chose a process and killed it to get memory back.
 ///
@@ -10,7 +10,7 @@ use super::{COMM_LEN, Header};
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct OomKill {
-    /// The header.
+    /// The header; `flags` holds the `PROCESS_*` flags.
     pub header: Header,
     /// Address space of the victim, in pages.
     pub total_vm_pages: u64,
@@ -26,6 +26,8 @@ pub struct OomKill {
     pub trigger_cgroup_id: u64,
     /// Id of the victim's cgroup in the hierarchy that carries the memory controller (equal to the header's on cgroup v2).
     pub memory_cgroup_id: u64,
+    /// Where the victim belongs.
+    pub lineage: Lineage,
     /// The kernel's pid of the trigger.
     pub trigger_pid: u32,
     /// The kernel's tgid of the trigger.
@@ -38,4 +40,4 @@ pub struct OomKill {
     pub trigger_comm: [u8; COMM_LEN],
 }
 
-const _: () = assert!(size_of::<OomKill>() == size_of::<Header>() + 7 * 8 + 4 * 4 + COMM_LEN);
+const _: () = assert!(size_of::<OomKill>() == size_of::<Header>() + 7 * 8 + 16 + 4 * 4 + COMM_LEN);

@@ -8,31 +8,60 @@ use super::Header;
 pub const EXEC_ARGV_TRUNCATED: u8 = 1;
 /// Flag of [`Exec`]: the path was longer than what was captured.
 pub const EXEC_FILENAME_TRUNCATED: u8 = 2;
+/// Flag of [`Exec`], set by the agent: values in the arguments are replaced by `*`, length for length.
+pub const EXEC_REDACTED: u8 = 4;
+
+/// Flag of every record about a process that carries its parent: it has executed nothing since it was forked, so that its
+/// program is its parent's.
+pub const PROCESS_FORKED: u8 = 0x40;
+/// Flag beside [`PROCESS_FORKED`]: the parent is one that takes in orphans, and so perhaps not the one that forked it.
+pub const PROCESS_ADOPTED: u8 = 0x80;
+
+/// Where a process belongs.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, PartialEq, Eq)]
+#[repr(C)]
+pub struct Lineage {
+    /// The kernel's tgid of the parent.
+    pub parent_tgid: u32,
+    /// Its tgid inside its own pid namespace, 0 if unknown.
+    pub ns_tgid: u32,
+    /// Id of its audit session, which is also the login manager's; `u32::MAX` if it has none.
+    pub session: u32,
+    /// User who logged in, whatever became of the uid; `u32::MAX` if nobody did.
+    pub login_uid: u32,
+}
 
 /// A process executed a program.
 ///
 /// # Shape
 ///
-/// Followed by `filename_len` bytes of path (no NUL), then `argv_len` bytes of arguments, each ended by a NUL but perhaps
-/// the last.
+/// Followed by `exe_len` bytes of the executable's path, `filename_len` bytes of the path as it was given (no NUL), and
+/// `argv_len` bytes of arguments, each ended by a NUL but perhaps the last. The executable's path is a list of names, the
+/// innermost first, each ended by a NUL.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct Exec {
     /// The header; `flags` holds the `EXEC_*` flags.
     pub header: Header,
-    /// The kernel's tgid of the parent.
-    pub parent_tgid: u32,
+    /// Id of its cgroup in the hierarchy of the memory controller, 0 if there is none.
+    pub memory_cgroup_id: u64,
+    /// Where it belongs.
+    pub lineage: Lineage,
     /// Effective user id.
     pub euid: u32,
     /// Effective group id.
     pub egid: u32,
-    /// Bytes of path that follow.
+    /// Bytes of the executable's path that follow; 0 if it is too long.
+    pub exe_len: u16,
+    /// Bytes of the given path that follow.
     pub filename_len: u16,
-    /// Bytes of arguments that follow the path.
+    /// Bytes of arguments that follow.
     pub argv_len: u16,
+    /// Zero.
+    pub reserved: u16,
 }
 
-const _: () = assert!(size_of::<Exec>() == size_of::<Header>() + 16);
+const _: () = assert!(size_of::<Exec>() == size_of::<Header>() + 8 + 16 + 16);
 
 /// A process ended: its last thread died.
 ///
@@ -40,7 +69,7 @@ const _: () = assert!(size_of::<Exec>() == size_of::<Header>() + 16);
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct Exit {
-    /// The header; `comm` is that of the last thread.
+    /// The header; `comm` is that of the last thread, `flags` holds the `PROCESS_*` flags.
     pub header: Header,
     /// CPU time in user mode, in nanoseconds, as the scheduler's accounting has it.
     pub user_ns: u64,
@@ -64,8 +93,8 @@ pub struct Exit {
     pub voluntary_switches: u32,
     /// Times a thread was taken off the CPU.
     pub involuntary_switches: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Id of its audit session; `u32::MAX` if it has none.
+    pub session: u32,
 }
 
 const _: () = assert!(size_of::<Exit>() == size_of::<Header>() + 64);

@@ -3,7 +3,8 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::{
-    COMM_LEN, Header, INSTRUCTION_BYTES, MAPPING_PATH_BYTES_MAX, REGISTERS_MAX, STACK_FRAMES_MAX,
+    COMM_LEN, Header, INSTRUCTION_BYTES, Lineage, MAPPING_PATH_BYTES_MAX, REGISTERS_MAX,
+    STACK_FRAMES_MAX,
 };
 
 /// Length of a GNU build ID as the kernel reports it.
@@ -124,7 +125,7 @@ pub struct Mapping {
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct SignalFatal {
-    /// The header; `flags` holds the `SIGNAL_*` flags.
+    /// The header; `flags` holds the `SIGNAL_*` and `PROCESS_*` flags.
     pub header: Header,
     /// Signal number.
     pub signal: u32,
@@ -158,6 +159,8 @@ pub struct SignalFatal {
     pub fs_base: u64,
     /// Base of the segment `gs` (x86-64).
     pub gs_base: u64,
+    /// Where the process belongs.
+    pub lineage: Lineage,
     /// The sender, if `flags` say so.
     pub sender: Sender,
     /// Who last asked the process to end by another signal, if `flags` say so.

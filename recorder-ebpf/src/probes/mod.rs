@@ -1,6 +1,7 @@
 //! The probes, one module for each family of events.
 
 mod block;
+mod cgroup;
 mod filesystem;
 mod mapping;
 mod oom;

@@ -20,7 +20,7 @@ pub fn oom_kill(ctx: BtfTracePointContext) -> i32 {
     let signal: Object = load(victim.0, &TASK_SIGNAL);
     let (trigger_uid, _) = trigger.ids();
     let record = OomKill {
-        header: slot.header(victim, size_of::<OomKill>() as u32, 0),
+        header: slot.header(victim, size_of::<OomKill>() as u32, victim.process_flags()),
         total_vm_pages: load(mm, &MM_TOTAL_VM),
         anon_rss_pages: rss_pages(mm, MM_ANONPAGES),
         file_rss_pages: rss_pages(mm, MM_FILEPAGES),
@@ -28,6 +28,7 @@ pub fn oom_kill(ctx: BtfTracePointContext) -> i32 {
         pgtables_bytes: load(mm, &MM_PGTABLES_BYTES),
         trigger_cgroup_id: trigger.cgroup_id(),
         memory_cgroup_id: victim.memory_cgroup_id(),
+        lineage: victim.lineage(),
         trigger_pid: trigger.pid(),
         trigger_tgid: trigger.tgid(),
         oom_score_adj: i32::from(load::<i16>(signal, &SIGNAL_OOM_SCORE_ADJ)),

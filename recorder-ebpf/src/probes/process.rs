@@ -4,24 +4,27 @@ use aya_ebpf::helpers::generated::{bpf_probe_read_kernel_str, bpf_probe_read_use
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use recorder_ebpf::abi::{
-    ARGV_BYTES_MAX, EXEC_ARGV_TRUNCATED, EXEC_FILENAME_TRUNCATED, EventKind, Exec, Exit,
-    FILENAME_BYTES_MAX, TaskHung,
+    ARGV_BYTES_MAX, EXE_BYTES_MAX, EXE_NAMES_MAX, EXEC_ARGV_TRUNCATED, EXEC_FILENAME_TRUNCATED,
+    EventKind, Exec, Exit, FILENAME_BYTES_MAX, TaskHung,
 };
 
 use crate::emit::reserve;
 use crate::globals::{
-    BPRM_FILENAME, CRED_EGID, CRED_EUID, MM_ARG_END, MM_ARG_START, PAGE_KIB, SIGNAL_FLAGS,
-    SIGNAL_GROUP_EXIT_CODE, SIGNAL_LIVE, SIGNAL_MAJ_FLT, SIGNAL_MAXRSS, SIGNAL_MIN_FLT,
-    SIGNAL_NIVCSW, SIGNAL_NVCSW, SIGNAL_READ_BYTES, SIGNAL_RUNTIME, SIGNAL_STIME,
+    BPRM_FILENAME, CRED_EGID, CRED_EUID, DENTRY_NAME, DENTRY_PARENT, FILE_DENTRY, FILE_MNT,
+    MM_ARG_END, MM_ARG_START, MM_EXE_FILE, MOUNT_MNT, MOUNT_PARENT, MOUNT_POINT, PAGE_KIB,
+    SIGNAL_FLAGS, SIGNAL_GROUP_EXIT_CODE, SIGNAL_LIVE, SIGNAL_MAJ_FLT, SIGNAL_MAXRSS,
+    SIGNAL_MIN_FLT, SIGNAL_NIVCSW, SIGNAL_NVCSW, SIGNAL_READ_BYTES, SIGNAL_RUNTIME, SIGNAL_STIME,
     SIGNAL_THREAD_HEAD, SIGNAL_THREADS, SIGNAL_UTIME, SIGNAL_WRITE_BYTES, TASK_CRED,
     TASK_EXIT_CODE, TASK_LEADER, TASK_MAJ_FLT, TASK_MIN_FLT, TASK_MM, TASK_NIVCSW, TASK_NVCSW,
     TASK_READ_BYTES, TASK_RUNTIME, TASK_SIGNAL, TASK_STIME, TASK_THREAD_NODE, TASK_UTIME,
-    TASK_WRITE_BYTES,
+    TASK_WRITE_BYTES, VFSMOUNT_ROOT,
 };
 use crate::kernel::{Object, Task, address, copy, cpu_time, has, load, load_or_zero};
 
 /// Arguments up to this length travel in the smaller of two sizes of record.
 const ARGV_BYTES_SMALL: usize = 256;
+/// Room for both paths.
+const STRINGS_MIN: usize = EXE_BYTES_MAX + FILENAME_BYTES_MAX;
 
 /// Bits of `signal_struct.flags`.
 ///
@@ -47,26 +50,30 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
     let end: u64 = load(mm, &MM_ARG_END);
     let argv = end.wrapping_sub(start);
     let filename = load(program, &BPRM_FILENAME);
+    let exe: Object = load(mm, &MM_EXE_FILE);
     if argv <= ARGV_BYTES_SMALL as u64 {
-        exec::<{ FILENAME_BYTES_MAX + ARGV_BYTES_SMALL }>(task, filename, start, argv);
+        exec::<{ STRINGS_MIN + ARGV_BYTES_SMALL }>(task, exe, filename, start, argv);
     } else {
-        exec::<{ FILENAME_BYTES_MAX + ARGV_BYTES_MAX }>(task, filename, start, argv);
+        exec::<{ STRINGS_MIN + ARGV_BYTES_MAX }>(task, exe, filename, start, argv);
     }
     0
 }
 
 #[inline(always)]
-fn exec<const STRINGS: usize>(task: Task, filename: u64, argv_start: u64, argv: u64) {
+fn exec<const STRINGS: usize>(task: Task, exe: Object, filename: u64, argv_start: u64, argv: u64) {
     let Some(mut slot) = reserve::<ExecRecord<STRINGS>>(EventKind::ProcessExec) else {
         return;
     };
     let record = slot.record();
     // SAFETY: `record` is room for one; no reference to it is made before it is initialised.
     let strings = unsafe { (&raw mut (*record).strings).cast::<u8>() };
-    // SAFETY: the strings begin with FILENAME_BYTES_MAX bytes for the path.
+    let exe_len = path_names(strings, exe) & (EXE_BYTES_MAX as u64 - 1);
+    // SAFETY: after the executable's path, below EXE_BYTES_MAX, there is room for FILENAME_BYTES_MAX bytes.
+    let filename_at = unsafe { strings.add(exe_len as usize) };
+    // SAFETY: as above.
     let copied = unsafe {
         bpf_probe_read_kernel_str(
-            strings.cast(),
+            filename_at.cast(),
             FILENAME_BYTES_MAX as u32,
             filename as *const _,
         )
@@ -79,15 +86,15 @@ fn exec<const STRINGS: usize>(task: Task, filename: u64, argv_start: u64, argv: 
         flags |= EXEC_FILENAME_TRUNCATED;
     }
     let mut argv_len = argv;
-    let room = (STRINGS - FILENAME_BYTES_MAX) as u64;
+    let room = (STRINGS - STRINGS_MIN) as u64;
     if argv_len > room {
         argv_len = room;
         flags |= EXEC_ARGV_TRUNCATED;
     }
-    // SAFETY: `filename_len` is below FILENAME_BYTES_MAX and `argv_len` is at most what the strings hold beyond that.
+    // SAFETY: both lengths are below their bounds, and `argv_len` is at most what the strings hold beyond those.
     let failed = unsafe {
         bpf_probe_read_user(
-            strings.add(filename_len as usize).cast(),
+            filename_at.add(filename_len as usize).cast(),
             argv_len as u32,
             argv_start as *const _,
         ) != 0
@@ -96,19 +103,82 @@ fn exec<const STRINGS: usize>(task: Task, filename: u64, argv_start: u64, argv: 
         argv_len = 0;
         flags |= EXEC_ARGV_TRUNCATED;
     }
-    let len = (size_of::<Exec>() as u64 + filename_len + argv_len + 7) & !7;
+    let len = (size_of::<Exec>() as u64 + exe_len + filename_len + argv_len + 7) & !7;
     let cred = load(task.0, &TASK_CRED);
     let exec = Exec {
         header: slot.header(task, len as u32, flags),
-        parent_tgid: task.parent_tgid(),
+        memory_cgroup_id: task.memory_cgroup_id(),
+        lineage: task.lineage(),
         euid: load(cred, &CRED_EUID),
         egid: load(cred, &CRED_EGID),
+        exe_len: exe_len as u16,
         filename_len: filename_len as u16,
         argv_len: argv_len as u16,
+        reserved: 0,
     };
     // SAFETY: as above.
     unsafe { (&raw mut (*record).exec).write(exec) };
     slot.submit();
+}
+
+/// Writes the names on the way from a file to the root of its mount namespace, and returns their length; 0 if there are too
+/// many, or too long ones.
+///
+/// `strings` has room for [`STRINGS_MIN`] bytes.
+#[inline(always)]
+fn path_names(strings: *mut u8, file: Object) -> u64 {
+    const _: () = assert!(STRINGS_MIN >= 2 * EXE_BYTES_MAX);
+    let mut dentry: u64 = load(file, &FILE_DENTRY);
+    let mut mount = load::<u64>(file, &FILE_MNT).wrapping_sub(u64::from(MOUNT_MNT.load()));
+    let mut root = mount_root(mount);
+    let mut len = 0_u64;
+    for _ in 0..EXE_NAMES_MAX {
+        let parent = word(dentry, &DENTRY_PARENT);
+        if dentry == root {
+            let below = word(mount, &MOUNT_PARENT);
+            if below == mount || below == 0 {
+                return len;
+            }
+            dentry = word(mount, &MOUNT_POINT);
+            mount = below;
+            root = mount_root(mount);
+            continue;
+        }
+        len &= EXE_BYTES_MAX as u64 - 1;
+        // SAFETY: `len` is below EXE_BYTES_MAX, and twice as many bytes are there.
+        let copied = unsafe {
+            bpf_probe_read_kernel_str(
+                strings.add(len as usize).cast(),
+                EXE_BYTES_MAX as u32,
+                word(dentry, &DENTRY_NAME) as *const _,
+            )
+        };
+        if copied <= 1 {
+            return 0;
+        }
+        len += copied as u64;
+        if len >= EXE_BYTES_MAX as u64 {
+            return 0;
+        }
+        // A file that is in no directory.
+        if parent == dentry {
+            return len;
+        }
+        dentry = parent;
+    }
+    0
+}
+
+/// The top directory of a mount.
+#[inline(always)]
+fn mount_root(mount: u64) -> u64 {
+    word(mount + u64::from(MOUNT_MNT.load()), &VFSMOUNT_ROOT)
+}
+
+/// Copies a word that lies `offset` bytes beyond an address; zero if it cannot be read.
+#[inline(always)]
+fn word(address: u64, offset: &aya_ebpf::Global<u32>) -> u64 {
+    copy(address + u64::from(offset.load())).unwrap_or(0)
 }
 
 /// `sched_process_exit(struct task_struct *[, bool group_dead])`
@@ -141,7 +211,7 @@ pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
     };
     let (user_ns, system_ns) = cpu_time(usage.user_ns, usage.system_ns, usage.runtime_ns);
     let exit = Exit {
-        header: slot.header(task, size_of::<Exit>() as u32, 0),
+        header: slot.header(task, size_of::<Exit>() as u32, task.process_flags()),
         user_ns,
         system_ns,
         read_bytes: usage.read_bytes,
@@ -153,7 +223,7 @@ pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
         major_faults: usage.major_faults as u32,
         voluntary_switches: usage.voluntary_switches as u32,
         involuntary_switches: usage.involuntary_switches as u32,
-        reserved: 0,
+        session: task.login().0,
     };
     // SAFETY: the slot has room for one.
     unsafe { slot.record().write(exit) };

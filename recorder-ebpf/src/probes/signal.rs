@@ -20,7 +20,7 @@ use crate::globals::{
     SIGHAND_ACTION, SIGNAL_FLAGS, SIGNAL_GROUP_EXIT_CODE, TASK_BLOCKED, TASK_ERROR_CODE,
     TASK_FLAGS, TASK_FS_BASE, TASK_GS_BASE, TASK_SIGHAND, TASK_SIGNAL, TASK_STACK, TASK_TRAP_NR,
 };
-use crate::kernel::{Object, Task, copy, copy_to, has, load, load_or_zero};
+use crate::kernel::{Object, SIGNAL_UNKILLABLE, Task, copy, copy_to, has, load, load_or_zero};
 use crate::maps::{ASKED, DYING, FAULT_SCRATCH, FAULTS, Fault, MAPPINGS, Process, SENDERS};
 
 const SIGKILL: u32 = 9;
@@ -57,11 +57,9 @@ const SI_TKILL: i32 = -6;
 /// `si_code` of signals that the kernel sends on its own account.
 const SI_KERNEL: i32 = 0x80;
 
-/// Flag of `signal_struct.flags`: init, which only what it asks for can end.
-///
-/// <https://github.com/torvalds/linux/blob/v6.12/include/linux/sched/signal.h#L268>
-const SIGNAL_UNKILLABLE: u32 = 0x40;
 /// Flag of `signal_struct.flags`: the process ends.
+///
+/// <https://github.com/torvalds/linux/blob/v6.12/include/linux/sched/signal.h#L258>
 const SIGNAL_GROUP_EXIT: u32 = 4;
 
 /// `trace_signal_generate`'s result for a signal that goes on its way.
@@ -422,7 +420,7 @@ fn write<const STACK: usize>(
         (&raw mut (*record).stack_memory_address).write(death.stack);
         (&raw mut (*record).stack_memory_len).write(stack_len as u32);
         (&raw mut (*record).mappings_len).write(mappings_len as u32);
-        let header = slot.header(task, len as u32, flags);
+        let header = slot.header(task, len as u32, flags | task.process_flags());
         (&raw mut (*record).header).write(header);
     }
     slot.submit();
@@ -459,6 +457,7 @@ unsafe fn describe(record: *mut SignalFatal, death: &Death) -> u8 {
         (&raw mut (*record).trap_number).write(load_or_zero(task.0, &TASK_TRAP_NR));
         (&raw mut (*record).arch).write(ARCH.load());
         (&raw mut (*record).reserved).write(0);
+        (&raw mut (*record).lineage).write(task.lineage());
         if let Some(fault) = death.fault {
             flags |= SIGNAL_RERAISED | SIGNAL_HAS_REGISTERS;
             (&raw mut (*record).code).write((*fault).code);

@@ -12,15 +12,9 @@ use crate::globals::{
     TASK_STIME, TASK_THREAD_NODE, TASK_UTIME, TASK_WRITE_BYTES,
 };
 use crate::kernel::{
-    MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES, Object, Task, address, copy, has, load,
-    load_or_zero, rss_pages,
+    MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES, Object, PF_FORKNOEXEC, PF_KTHREAD, Task, address,
+    copy, has, load, load_or_zero, rss_pages,
 };
-
-/// Bits of `task_struct.flags`.
-///
-/// <https://github.com/torvalds/linux/blob/v6.12/include/linux/sched.h#L1705>
-const PF_FORKNOEXEC: u32 = 0x40;
-const PF_KTHREAD: u32 = 0x0020_0000;
 
 /// Threads of one process whose accounting is added up at most.
 const THREADS_MAX: u32 = 512;

@@ -169,6 +169,7 @@ impl Case {
             detail: None,
         };
         let input = DumpInput {
+            directory: &Directory::default(),
             incident: &self.incident,
             frozen: &self.records,
             host: &host,
@@ -267,6 +268,8 @@ impl Dump {
                 | Body::WritebackError(_)
                 | Body::TaskHung(_)
                 | Body::SignalSent(_)
+                | Body::CgroupMkdir(_)
+                | Body::CgroupRmdir(_)
                 | Body::Note(_)
                 | Body::SampleSystem(_)
                 | Body::SampleProcess(_)

@@ -125,6 +125,10 @@ bodies! {
     SampleCgroup(SampleCgroup) = "sample.cgroup",
     /// A line of the kernel's log.
     KernelLog(KernelLog) = "kernel.log",
+    /// A cgroup was made.
+    CgroupMkdir(Cgroup) = "cgroup.mkdir",
+    /// A cgroup was removed.
+    CgroupRmdir(Cgroup) = "cgroup.rmdir",
     /// Records are missing here.
     Loss(Loss) = "recorder.loss",
     /// A record that the writer could not interpret.
@@ -142,6 +146,29 @@ impl Body {
             Self::IoError(error) => error.process.as_ref(),
             Self::TaskHung(hung) => hung.process.as_ref(),
             Self::SignalSent(sent) => sent.process.as_ref(),
+            Self::CgroupMkdir(cgroup) | Self::CgroupRmdir(cgroup) => cgroup.process.as_ref(),
+            Self::WritebackError(_)
+            | Self::Note(_)
+            | Self::SampleSystem(_)
+            | Self::SampleProcess(_)
+            | Self::SampleCgroup(_)
+            | Self::KernelLog(_)
+            | Self::Loss(_)
+            | Self::Unknown(_) => None,
+        }
+    }
+
+    /// Returns the process it is about, to be changed.
+    pub fn process_mut(&mut self) -> Option<&mut proto::Process> {
+        match self {
+            Self::ProcessExec(exec) => exec.process.as_mut(),
+            Self::ProcessExit(exit) => exit.process.as_mut(),
+            Self::SignalFatal(fatal) => fatal.process.as_mut(),
+            Self::OomKill(kill) => kill.process.as_mut(),
+            Self::IoError(error) => error.process.as_mut(),
+            Self::TaskHung(hung) => hung.process.as_mut(),
+            Self::SignalSent(sent) => sent.process.as_mut(),
+            Self::CgroupMkdir(cgroup) | Self::CgroupRmdir(cgroup) => cgroup.process.as_mut(),
             Self::WritebackError(_)
             | Self::Note(_)
             | Self::SampleSystem(_)

@@ -6,6 +6,7 @@
 
 mod block;
 mod body;
+mod cgroup;
 mod clock;
 mod filesystem;
 pub mod json;
@@ -21,7 +22,8 @@ use recorder_ebpf::abi::{self, EventKind, Header, Lane};
 
 pub use body::{Body, DecodeError, TOPICS, Topic};
 pub use clock::ClockPair;
-pub(crate) use text::hex;
+pub(crate) use process::{path_of_names, push_path_of_names, unless_unset};
+pub(crate) use text::{hex, name as name_of_bytes};
 
 /// The messages of the schema `recorder.v1`, generated from `proto/recorder/v1/events.proto`.
 pub mod proto {
@@ -76,6 +78,8 @@ fn body(header: &Header, record: &[u8]) -> Option<Body> {
         EventKind::WritebackError => Body::WritebackError(filesystem::writeback_error(record)?),
         EventKind::TaskHung => Body::TaskHung(process::hung(record)?),
         EventKind::SignalSent => Body::SignalSent(signal::sent(record)?),
+        EventKind::CgroupMkdir => Body::CgroupMkdir(cgroup::change(record)?),
+        EventKind::CgroupRmdir => Body::CgroupRmdir(cgroup::change(record)?),
         EventKind::Note => Body::Note(note::note(record)?),
         EventKind::SampleSystem => Body::SampleSystem(sample::message(record)?),
         EventKind::SampleProcess => Body::SampleProcess(sample::message(record)?),

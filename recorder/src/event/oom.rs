@@ -9,7 +9,7 @@ pub(super) fn kill(record: &[u8]) -> Option<proto::OomKill> {
     let kill = abi::decode::<OomKill>(record)?;
     let bytes = |pages: u64| Some(pages.saturating_mul(page_size() as u64));
     Some(proto::OomKill {
-        process: Some(process::subject(&kill.header)),
+        process: Some(process::descendant(&kill.header, &kill.lineage)),
         total_vm_bytes: bytes(kill.total_vm_pages),
         anon_rss_bytes: bytes(kill.anon_rss_pages),
         file_rss_bytes: bytes(kill.file_rss_pages),

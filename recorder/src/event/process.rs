@@ -1,7 +1,8 @@
 //! Process lifecycle.
 
 use recorder_ebpf::abi::{
-    self, EXEC_ARGV_TRUNCATED, EXEC_FILENAME_TRUNCATED, Exec, Exit, Header, TaskHung,
+    self, EXEC_ARGV_TRUNCATED, EXEC_FILENAME_TRUNCATED, EXEC_REDACTED, Exec, Exit, Header, Lineage,
+    TaskHung,
 };
 
 use super::{known, names, proto, text};
@@ -23,12 +24,13 @@ pub(super) fn subject(header: &Header) -> proto::Process {
 pub(super) fn exec(record: &[u8]) -> Option<proto::ProcessExec> {
     let exec = abi::decode::<Exec>(record)?;
     let rest = record.get(size_of::<Exec>()..)?;
+    let (exe, rest) = rest.split_at_checked(exec.exe_len.into())?;
     let (filename, rest) = rest.split_at_checked(exec.filename_len.into())?;
     let argv = rest.get(..exec.argv_len.into())?;
     Some(proto::ProcessExec {
         process: Some(proto::Process {
-            ppid: Some(exec.parent_tgid),
-            ..subject(&exec.header)
+            exe: path_of_names(exe),
+            ..descendant(&exec.header, &exec.lineage)
         }),
         filename: Some(text::until_nul(filename)),
         argv: arguments(argv),
@@ -36,7 +38,42 @@ pub(super) fn exec(record: &[u8]) -> Option<proto::ProcessExec> {
         filename_truncated: Some(exec.header.flags & EXEC_FILENAME_TRUNCATED != 0),
         euid: Some(exec.euid),
         egid: Some(exec.egid),
+        redacted: Some(exec.header.flags & EXEC_REDACTED != 0),
     })
+}
+
+/// Returns the process that a header names, and where it belongs.
+pub(super) fn descendant(header: &Header, lineage: &Lineage) -> proto::Process {
+    proto::Process {
+        ppid: Some(lineage.parent_tgid),
+        ns_pid: known(lineage.ns_tgid),
+        session: unless_unset(lineage.session),
+        loginuid: unless_unset(lineage.login_uid),
+        ..subject(header)
+    }
+}
+
+/// Returns `number` unless it is the one by which the kernel says "none".
+pub(crate) fn unless_unset(number: u32) -> Option<u32> {
+    (number != u32::MAX).then_some(number)
+}
+
+/// Returns the path of a list of names, the innermost first, each ended by a NUL; `None` if there is none.
+pub(crate) fn path_of_names(names: &[u8]) -> Option<String> {
+    let mut path = String::with_capacity(names.len());
+    push_path_of_names(&mut path, names);
+    Some(path).filter(|path| !path.is_empty())
+}
+
+/// Appends [`path_of_names`]; nothing if there is none.
+pub(crate) fn push_path_of_names(path: &mut String, names: &[u8]) {
+    let Some(names) = names.strip_suffix(&[0]) else {
+        return;
+    };
+    for name in names.rsplit(|&byte| byte == 0) {
+        path.push('/');
+        path.push_str(&String::from_utf8_lossy(name));
+    }
 }
 
 /// Splits an argument block; each argument ends with a NUL, but perhaps the last, which may be cut.
@@ -62,6 +99,7 @@ pub(super) fn exit(record: &[u8]) -> Option<proto::ProcessExit> {
     Some(proto::ProcessExit {
         process: Some(proto::Process {
             ppid: Some(exit.parent_tgid),
+            session: unless_unset(exit.session),
             ..subject(header)
         }),
         exit_code: signal.is_none().then_some(exit.status >> 8 & 0xff),

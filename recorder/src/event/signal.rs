@@ -24,7 +24,7 @@ pub(super) fn fatal(record: &[u8]) -> Option<proto::SignalFatal> {
     let x86_64 = fatal.arch == Arch::X86_64 as u32;
     let instruction_len = (fatal.instruction_len as usize).min(fatal.instruction.len());
     Some(proto::SignalFatal {
-        process: Some(process::subject(header)),
+        process: Some(process::descendant(header, &fatal.lineage)),
         signal: Some(names::signal(fatal.signal)),
         code: Some(names::signal_code(fatal.signal, fatal.code)),
         fault_address: names::has_address(fatal.signal, fatal.code).then_some(fatal.fault_address),

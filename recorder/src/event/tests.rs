@@ -1,9 +1,9 @@
 use proptest::prelude::*;
 use recorder_ebpf::abi::{
-    Arch, COMM_LEN, EXEC_ARGV_TRUNCATED, Exec, Exit, Frame, IoError, MAPPING_EXECUTE, MAPPING_FILE,
-    MAPPING_PATH_TRUNCATED, MAPPING_READ, MAPPING_WRITE, Mapping, Note, NoteKind, OomKill,
-    SENDER_KERNEL, SIGNAL_HAS_REGISTERS, SIGNAL_HAS_SENDER, SIGNAL_RERAISED, Sample, Sender,
-    SignalFatal, SignalSent, TaskHung, WritebackError,
+    Arch, COMM_LEN, CgroupChange, EXEC_ARGV_TRUNCATED, Exec, Exit, Frame, IoError, Lineage,
+    MAPPING_EXECUTE, MAPPING_FILE, MAPPING_PATH_TRUNCATED, MAPPING_READ, MAPPING_WRITE, Mapping,
+    Note, NoteKind, OomKill, SENDER_KERNEL, SIGNAL_HAS_REGISTERS, SIGNAL_HAS_SENDER,
+    SIGNAL_RERAISED, Sample, Sender, SignalFatal, SignalSent, TaskHung, WritebackError,
 };
 use serde_json::{Value, json};
 use zerocopy::{FromZeros, IntoBytes};
@@ -51,16 +51,51 @@ fn process_json_with_parent(ppid: u32) -> Value {
     process
 }
 
+/// "/usr/bin/worker", as the kernel walks it.
+const EXE: &[u8] = b"worker\0bin\0usr\0";
+
+/// What [`LINEAGE`] becomes.
+fn process_json_with_lineage() -> Value {
+    let mut process = process_json();
+    for (name, value) in [
+        ("ppid", 900),
+        ("ns_pid", 7),
+        ("session", 3),
+        ("loginuid", 1005),
+    ] {
+        process[name] = value.into();
+    }
+    process
+}
+
+const LINEAGE: Lineage = Lineage {
+    parent_tgid: 900,
+    ns_tgid: 7,
+    session: 3,
+    login_uid: 1005,
+};
+
+/// Nobody has logged in.
+const NO_LOGIN: Lineage = Lineage {
+    parent_tgid: 900,
+    ns_tgid: 0,
+    session: u32::MAX,
+    login_uid: u32::MAX,
+};
+
 fn exec_record(filename: &[u8], argv: &[u8]) -> Vec<u8> {
     let exec = Exec {
         header: header(EventKind::ProcessExec, EXEC_ARGV_TRUNCATED),
-        parent_tgid: 900,
+        memory_cgroup_id: 0,
+        lineage: LINEAGE,
         euid: 0,
         egid: 5,
+        exe_len: EXE.len() as u16,
         filename_len: filename.len() as u16,
         argv_len: argv.len() as u16,
+        reserved: 0,
     };
-    [exec.as_bytes(), filename, argv].concat()
+    [exec.as_bytes(), EXE, filename, argv].concat()
 }
 
 fn exit(status: u32) -> Exit {
@@ -77,7 +112,7 @@ fn exit(status: u32) -> Exit {
         major_faults: 17,
         voluntary_switches: 18,
         involuntary_switches: 19,
-        reserved: 0,
+        session: u32::MAX,
     }
 }
 
@@ -87,6 +122,7 @@ fn segv() -> SignalFatal {
         EventKind::SignalFatal,
         SIGNAL_HAS_REGISTERS | SIGNAL_HAS_SENDER | SIGNAL_RERAISED,
     );
+    fatal.lineage = LINEAGE;
     fatal.signal = 11;
     fatal.code = 1;
     fatal.ip = 0x5555_0000_1234;
@@ -167,16 +203,19 @@ fn header_fields() {
 
 #[test]
 fn exec_splits_arguments() {
+    let mut exec_json = process_json_with_lineage();
+    exec_json["exe"] = "/usr/bin/worker".into();
     assert_eq!(
         body_json(&exec_record(b"/bin/echo", b"echo\0\0a\xffb\0cu")),
         json!({
-            "process": process_json_with_parent(900),
+            "process": exec_json,
             "filename": "/bin/echo",
             "argv": ["echo", "", "a\u{fffd}b", "cu"],
             "argv_truncated": true,
             "filename_truncated": false,
             "euid": 0,
             "egid": 5,
+            "redacted": false,
         })
     );
 }
@@ -239,7 +278,7 @@ fn fatal_signal_of_a_fault() {
     assert_eq!(
         body,
         json!({
-            "process": process_json(),
+            "process": process_json_with_lineage(),
             "signal": {"number": 11, "name": "SIGSEGV"},
             "code": {"number": 1, "name": "SEGV_MAPERR"},
             "fault_address": "0x0",
@@ -277,7 +316,7 @@ fn fatal_signal_of_a_process_has_no_fault() {
     assert_eq!(
         body_json(fatal.as_bytes()),
         json!({
-            "process": process_json(),
+            "process": process_json_with_lineage(),
             "signal": {"number": 9, "name": "SIGKILL"},
             "code": {"number": 0, "name": "SI_USER"},
             "cpu": 3,
@@ -310,6 +349,7 @@ fn oom_kill_in_bytes() {
         pgtables_bytes: 5,
         trigger_cgroup_id: 6,
         memory_cgroup_id: 7,
+        lineage: NO_LOGIN,
         trigger_pid: 8,
         trigger_tgid: 9,
         oom_score_adj: -500,
@@ -320,7 +360,7 @@ fn oom_kill_in_bytes() {
     assert_eq!(
         body_json(kill.as_bytes()),
         json!({
-            "process": process_json(),
+            "process": process_json_with_parent(900),
             "total_vm_bytes": page,
             "anon_rss_bytes": 2 * page,
             "file_rss_bytes": 3 * page,
@@ -470,6 +510,11 @@ fn records() -> Vec<(EventKind, Vec<u8>)> {
                     let mut sent = SignalSent::new_zeroed();
                     sent.header = header(kind, 0);
                     sent.as_bytes().to_vec()
+                }
+                EventKind::CgroupMkdir | EventKind::CgroupRmdir => {
+                    let mut change = CgroupChange::new_zeroed();
+                    change.header = header(kind, 0);
+                    change.as_bytes().to_vec()
                 }
                 EventKind::Note => note_record(1, "")[..size_of::<Note>()].to_vec(),
                 EventKind::SampleSystem

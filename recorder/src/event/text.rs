@@ -10,7 +10,7 @@ pub(super) fn until_nul(bytes: &[u8]) -> String {
 }
 
 /// Returns [`until_nul`] unless it is empty.
-pub(super) fn name(bytes: &[u8]) -> Option<String> {
+pub(crate) fn name(bytes: &[u8]) -> Option<String> {
     Some(until_nul(bytes)).filter(|name| !name.is_empty())
 }
 

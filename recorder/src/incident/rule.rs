@@ -117,6 +117,8 @@ pub(super) fn find(record: &[u8], watch: &WatchList) -> Option<Finding> {
     let kind = EventKind::from_number(*record.get(offset_of!(Header, kind))?)?;
     let (rule, fingerprint) = match kind {
         EventKind::ProcessExec
+        | EventKind::CgroupMkdir
+        | EventKind::CgroupRmdir
         | EventKind::SignalSent
         | EventKind::Note
         | EventKind::SampleSystem

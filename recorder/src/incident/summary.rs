@@ -20,6 +20,8 @@ pub(super) fn sentence(body: &Body) -> String {
         Body::ProcessExit(exit) => exit_of(exit),
         // No rule fires on these.
         Body::ProcessExec(_)
+        | Body::CgroupMkdir(_)
+        | Body::CgroupRmdir(_)
         | Body::SignalSent(_)
         | Body::Note(_)
         | Body::SampleSystem(_)
@@ -42,6 +44,8 @@ pub(super) fn subject(body: &Body) -> Subject {
         | Body::SignalFatal(_)
         | Body::OomKill(_)
         | Body::TaskHung(_)
+        | Body::CgroupMkdir(_)
+        | Body::CgroupRmdir(_)
         | Body::SignalSent(_)
         | Body::Note(_)
         | Body::SampleSystem(_)

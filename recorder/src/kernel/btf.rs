@@ -149,14 +149,27 @@ impl<'a> Btf<'a> {
     ///
     /// `None` if there is no such member, or if it is a bit field.
     pub fn offset(&self, structure: &str, path: &str) -> Option<u32> {
+        let (bits, is_bitfield) = self.place(structure, path)?;
+        (!is_bitfield && bits.is_multiple_of(8)).then_some(bits / 8)
+    }
+
+    /// Returns the offset in bits of a member of a structure, as [`Btf::offset`], which may be a bit field.
+    pub fn bit(&self, structure: &str, path: &str) -> Option<u32> {
+        self.place(structure, path).map(|(bits, _)| bits)
+    }
+
+    /// Returns the offset in bits of a member, and whether it is a bit field.
+    fn place(&self, structure: &str, path: &str) -> Option<(u32, bool)> {
         let mut within = self.find(Space::Structure, structure)?;
         let mut bits = 0_u32;
+        let mut is_bitfield = false;
         for name in path.split('.') {
             let member = self.member(self.resolve(within)?, name.as_bytes(), 0)?;
             bits = bits.checked_add(member.bits)?;
+            is_bitfield |= member.is_bitfield;
             within = member.id;
         }
-        bits.is_multiple_of(8).then_some(bits / 8)
+        Some((bits, is_bitfield))
     }
 
     /// Returns the size of a structure in bytes.
@@ -228,14 +241,18 @@ impl<'a> Btf<'a> {
             };
             let called = self.string(called)?;
             if called == name {
-                return (!is_bitfield).then_some(Member { id, bits });
+                return Some(Member {
+                    id,
+                    bits,
+                    is_bitfield,
+                });
             }
             if called.is_empty()
                 && let Some(inner) = self.member(self.resolve(id)?, name, depth + 1)
             {
                 return Some(Member {
-                    id: inner.id,
                     bits: bits.checked_add(inner.bits)?,
+                    ..inner
                 });
             }
         }
@@ -267,6 +284,7 @@ impl<'a> Btf<'a> {
 struct Member {
     id: u32,
     bits: u32,
+    is_bitfield: bool,
 }
 
 fn half(bytes: &[u8], at: usize) -> Option<u16> {

@@ -1,5 +1,7 @@
 //! What the probes are told about the running kernel: see [`recorder_ebpf::fields`].
 
+use std::fs;
+
 use recorder_ebpf::abi::Arch;
 use recorder_ebpf::fields::{ABSENT, FIELDS};
 use rustix::param::page_size;
@@ -68,8 +70,49 @@ impl Facts {
                     .unwrap_or(ABSENT),
             ),
             ("COUNTER_BYTES", btf.size("percpu_counter").unwrap_or(0)),
+            ("MEMORY_HIERARCHY", memory_hierarchy().unwrap_or(ABSENT)),
+            (
+                "SUBREAPER_BIT",
+                btf.bit("signal_struct", "is_child_subreaper")
+                    .unwrap_or(ABSENT),
+            ),
             ("UPID_BYTES", btf.size("upid").unwrap_or(0)),
         ]);
         Self { globals, missing }
+    }
+}
+
+/// Returns the number of the cgroup hierarchy that has the memory controller; 0 is the unified one.
+pub fn memory_hierarchy() -> Option<u32> {
+    hierarchy_of(&fs::read_to_string("/proc/self/cgroup").ok()?, "memory")
+}
+
+/// Lines are "number:controllers:path"; what no line names is in the unified hierarchy, if there is one.
+fn hierarchy_of(cgroups: &str, controller: &str) -> Option<u32> {
+    let mut unified = None;
+    for line in cgroups.lines() {
+        let mut fields = line.splitn(3, ':');
+        let (number, controllers) = (fields.next()?.parse().ok()?, fields.next()?);
+        if controllers.split(',').any(|each| each == controller) {
+            return Some(number);
+        }
+        if number == 0 {
+            unified = Some(number);
+        }
+    }
+    unified
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_memory_controller_is_found_in_both_worlds() {
+        let hybrid = "9:name=systemd:/\n4:cpu,memory:/a:b\n0::/\n";
+        assert_eq!(hierarchy_of(hybrid, "memory"), Some(4));
+        assert_eq!(hierarchy_of("0::/user.slice\n", "memory"), Some(0));
+        assert_eq!(hierarchy_of("3:cpuset:/\n", "memory"), None);
+        assert_eq!(hierarchy_of("", "memory"), None);
     }
 }

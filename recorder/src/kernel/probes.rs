@@ -70,6 +70,17 @@ const PURPOSES: &[Purpose] = &[
         part: None,
         candidates: &[candidate("task_hung", "sched_process_hang")],
     },
+    // The names of cgroups before the processes in them.
+    Purpose {
+        event: EventKind::CgroupMkdir,
+        part: None,
+        candidates: &[candidate("cgroup_mkdir", "cgroup_mkdir")],
+    },
+    Purpose {
+        event: EventKind::CgroupRmdir,
+        part: None,
+        candidates: &[candidate("cgroup_rmdir", "cgroup_rmdir")],
+    },
     Purpose {
         event: EventKind::ProcessExec,
         part: None,

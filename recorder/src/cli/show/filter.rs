@@ -156,6 +156,8 @@ fn parties(body: &Body) -> [Option<(Option<u32>, Option<&str>)>; 2] {
         | Body::IoError(_)
         | Body::WritebackError(_)
         | Body::TaskHung(_)
+        | Body::CgroupMkdir(_)
+        | Body::CgroupRmdir(_)
         | Body::Note(_)
         | Body::SampleSystem(_)
         | Body::SampleProcess(_)

@@ -22,6 +22,8 @@ pub fn describe(body: &Body) -> String {
             name(hung.process.as_ref())
         ),
         Body::SignalSent(sent) => signal_sent(sent),
+        Body::CgroupMkdir(cgroup) => format!("{} made", cgroup_path(cgroup)),
+        Body::CgroupRmdir(cgroup) => format!("{} removed", cgroup_path(cgroup)),
         Body::Note(note) => format!(
             "{}: {}",
             escape_short(note.kind(), TEXT_MAX),
@@ -37,6 +39,13 @@ pub fn describe(body: &Body) -> String {
             unknown.kind(),
             bytes(unknown.record().len() as u64)
         ),
+    }
+}
+
+fn cgroup_path(cgroup: &proto::Cgroup) -> String {
+    match &cgroup.path {
+        Some(path) => format!("cgroup {}", escape_short(path, TEXT_MAX)),
+        None => format!("cgroup {}", cgroup.id()),
     }
 }
 

@@ -139,6 +139,8 @@ fn event(rows: &mut Rows, trigger: &Entry, facts: &Facts, survey: &Survey) {
         | Body::WritebackError(_)
         | Body::SignalSent(_)
         | Body::ProcessExec(_)
+        | Body::CgroupMkdir(_)
+        | Body::CgroupRmdir(_)
         | Body::Note(_)
         | Body::SampleSystem(_)
         | Body::SampleProcess(_)
