@@ -1,6 +1,6 @@
 //! A black box for Linux hosts: the agent, and the readers of its dumps.
 //!
-//! Dependencies point one way: `cli` → `agent`, `api` → `kernel`, `ingest`, `ring`, `incident`, `dump`, `store` → `event` →
+//! Dependencies point one way: `cli` → `agent`, `api` → `kernel`, `ingest`, `identity`, `ring`, `incident`, `dump`, `store` → `event` →
 //! the wire ABI. Only `kernel` and `ingest` know aya. `ring`, `incident`, `dump` and `read` know no tokio and no wall
 //! clock: time is an argument.
 
@@ -13,6 +13,7 @@ pub mod dump;
 pub mod event;
 pub mod export;
 pub mod harmless;
+pub mod identity;
 pub mod incident;
 pub mod ingest;
 pub mod kernel;

@@ -6,6 +6,7 @@
 //! | `data` | the data plane: kernel rings, flight ring, incidents |
 //! | `dumps` | writes dumps |
 //! | `samples` | samples the host, reads the kernel's log |
+//! | `look` | looks for processes that were forked and have executed nothing |
 
 mod crash;
 mod host;
@@ -18,10 +19,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 use std::{fs, io};
 
 use anyhow::{Context as _, Result};
-use crossbeam_channel::bounded;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -29,9 +31,10 @@ use tokio::sync::oneshot;
 use crate::api;
 use crate::config::{Paths, RecordConfig, Seconds, saturating_ns};
 use crate::dump::{Limits, ProbeState};
+use crate::identity::{Directory, Identities, Look, look_at_host};
 use crate::incident::{Engine, EngineConfig, Span};
 use crate::ingest::{Command, Commands, Connections, DataPlane, now_pair, samples};
-use crate::kernel::{self, Kernel};
+use crate::kernel::{self, Kernel, TaskIterator};
 use crate::ring::{FlightRing, RingConfig};
 use crate::sample::{SampleConfig, Samples};
 use crate::store::{Budget, Store};
@@ -41,6 +44,11 @@ use writer::Writer;
 
 /// Windows that wait for the writer of dumps; further ones wait in the data plane.
 const WRITER_QUEUE: usize = 8;
+
+/// How often processes are looked for that were forked and have executed nothing.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// Most processes that one command tells of.
+const LEARN_MAX: usize = 256;
 
 /// Records until a signal ends it.
 ///
@@ -72,6 +80,11 @@ pub fn run(paths: &Paths, config: &RecordConfig) -> Result<()> {
     let counters = Arc::new(counters);
     let (frozen, incidents) = bounded(WRITER_QUEUE);
     let (outlet, inlet) = samples().context("cannot sample the host")?;
+    let mut tasks_to_look = tasks
+        .as_ref()
+        .map(TaskIterator::try_clone)
+        .transpose()
+        .context("cannot look at the processes")?;
     let samples = Samples::new(sample_config(config), outlet, tasks);
     probes.extend_from_slice(samples.probes());
     let (plane, commands) = DataPlane::new(
@@ -103,6 +116,13 @@ pub fn run(paths: &Paths, config: &RecordConfig) -> Result<()> {
             (ProbeState::Attached | ProbeState::Fallback | ProbeState::Unavailable, _) => {}
         }
     }
+    let mut identities = Identities::default();
+    if let Err(error) = look_at_host(&mut identities, tasks_to_look.as_mut()) {
+        warn(&format!(
+            "the processes that run already have no names: {error}"
+        ));
+    }
+    let plane = plane.with_identities(identities);
     let started = banner(paths, config, &probes);
     let dumps = Arc::new(Mutex::new(api::DumpStatus::default()));
     let writer = Writer {
@@ -115,6 +135,8 @@ pub fn run(paths: &Paths, config: &RecordConfig) -> Result<()> {
         config: serde_json::to_value(config).context("cannot describe the configuration")?,
         probes: probes.clone(),
         status: Arc::clone(&dumps),
+        commands: commands.clone(),
+        directory: Directory::default(),
     };
     let writer = spawn("dumps", move || writer.run(&incidents))?;
     let data = {
@@ -132,8 +154,23 @@ pub fn run(paths: &Paths, config: &RecordConfig) -> Result<()> {
         samples: sample_counters,
         dumps,
     };
+    let (stop_looking, stopped) = bounded(0);
+    let look = match tasks_to_look {
+        Some(tasks) => {
+            let commands = commands.clone();
+            let look = Look::new(tasks);
+            Some(spawn("look", move || {
+                look_around(look, &commands, &stopped)
+            })?)
+        }
+        None => None,
+    };
     say(&started);
     let served = control(listener, commands, maker);
+    drop::<Sender<()>>(stop_looking);
+    if let Some(look) = look {
+        join(look)?;
+    }
     // The data plane ends first: it hands its last windows to the writer, and what samples for it ends with it.
     join(data)?;
     join(samples)?;
@@ -142,6 +179,17 @@ pub fn run(paths: &Paths, config: &RecordConfig) -> Result<()> {
     // Whoever connects from now on is told that nobody is there.
     let _ = fs::remove_file(paths.control_socket());
     served
+}
+
+/// Tells the data plane of processes that no record shows, until it is told to stop.
+fn look_around(mut look: Look, commands: &Commands, stopped: &Receiver<()>) {
+    while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(LOOK_INTERVAL) {
+        // The next look is as good as this one.
+        let new = look.again().unwrap_or_default();
+        for some in new.chunks(LEARN_MAX) {
+            commands.send(Command::Learn(some.to_vec()));
+        }
+    }
 }
 
 /// The control plane: runs until a signal says to stop.

@@ -10,7 +10,8 @@ use crate::api::DumpStatus;
 use crate::dump::{self, Clocks, DumpInput, Evidence, Host, Limits, Probe, Written};
 use crate::event::ClockPair;
 use crate::harmless::escape;
-use crate::ingest::FrozenIncident;
+use crate::identity::Directory;
+use crate::ingest::{Commands, FrozenIncident};
 use crate::store::Store;
 
 /// What every dump says of the agent.
@@ -22,11 +23,14 @@ pub(super) struct Writer {
     pub(super) config: serde_json::Value,
     pub(super) probes: Vec<Probe>,
     pub(super) status: Arc<Mutex<DumpStatus>>,
+    pub(super) commands: Commands,
+    /// Of the last dump.
+    pub(super) directory: Directory,
 }
 
 impl Writer {
     /// Writes what comes until nothing more can come.
-    pub(super) fn run(self, incidents: &Receiver<FrozenIncident>) {
+    pub(super) fn run(mut self, incidents: &Receiver<FrozenIncident>) {
         for frozen in incidents {
             let outcome = self.write(&frozen);
             let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
@@ -48,7 +52,8 @@ impl Writer {
         }
     }
 
-    fn write(&self, frozen: &FrozenIncident) -> Result<Written> {
+    fn write(&mut self, frozen: &FrozenIncident) -> Result<Written> {
+        self.commands.fill(&mut self.directory);
         let room = self.store.make_room(self.limits.max_dump_bytes)?;
         let limits = Limits {
             max_dump_bytes: room.dump_bytes,
@@ -62,6 +67,7 @@ impl Writer {
                 start: self.start,
                 freeze: frozen.clock,
             },
+            directory: &self.directory,
             config: &self.config,
             probes: &self.probes,
             kernel: &frozen.counters,

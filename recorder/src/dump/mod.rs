@@ -52,6 +52,7 @@ pub use write::{WriteError, Written, write};
 
 use crate::{
     event::Body,
+    identity::Directory,
     incident::Incident,
     ring::{LaneWindow, Window},
 };
@@ -100,6 +101,8 @@ pub struct DumpInput<'a> {
     pub host: &'a Host,
     /// The clocks.
     pub clocks: Clocks,
+    /// Who processes and cgroups are.
+    pub directory: &'a Directory,
     /// The effective configuration.
     pub config: &'a serde_json::Value,
     /// Every probe.

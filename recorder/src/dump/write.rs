@@ -6,7 +6,7 @@ use std::{
     thread,
 };
 
-use recorder_ebpf::abi::{self, EventKind, Lane, Note, NoteKind};
+use recorder_ebpf::abi::{self, EventKind, Header, Lane, Note, NoteKind};
 use serde::Serialize;
 use thiserror::Error;
 
@@ -28,6 +28,7 @@ use super::{
 };
 use crate::death::{Deaths, DeathsOf};
 use crate::event::{self, Body, Event, proto};
+use crate::identity::Naming;
 
 /// Chunks that may wait for the compressor.
 const CHUNKS_WAITING: usize = 2;
@@ -293,11 +294,20 @@ impl<'a> Attempt<'a> {
         let mut deaths = DeathsOf::new(&incident.subject, triggered);
         let mut gaps = Gaps::new(&self.ledger);
         let mut note = self.note();
+        let mut naming = Naming::new(self.input.directory);
+        // What is too old for the dump still names what is in it.
+        let lifecycle = self.spans[Lane::Lifecycle as usize];
+        for record in self.input.frozen.records(Lane::Lifecycle) {
+            if abi::decode::<Header>(record).is_some_and(|header| header.boot_ns < lifecycle.from) {
+                naming.pass(record);
+            }
+        }
         for entry in Timeline::new(self.input.frozen, self.spans, &self.survey) {
             if let Some(note) = note.take_if(|note| note.boot_ns < entry.boot_ns) {
                 encoder.event(&note, Source::Writer)?;
             }
             let mut event = event::decode(entry.lane, entry.record);
+            naming.name(entry.record, &mut event);
             (self.input.enrich)(&mut event.body);
             if let Some(loss) = gaps.before(&event) {
                 encoder.event(&loss, Source::Writer)?;

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::State;
+use crate::identity::{Cursor, Directory, Page, Process};
 
 /// Most requests that wait: they come from people.
 const QUEUE: usize = 64;
@@ -26,6 +27,10 @@ pub enum Command {
     },
     /// Say what the data plane holds and counts.
     State(oneshot::Sender<State>),
+    /// Take in processes that somebody looked at.
+    Learn(Vec<Process>),
+    /// Say who processes and cgroups are, from there on.
+    Identities(Cursor, oneshot::Sender<Page>),
     /// Finish every incident and end.
     Stop,
 }
@@ -72,6 +77,26 @@ impl Commands {
         let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
         sent
     }
+
+    /// Fills a directory with what the data plane knows; what is known after the data plane has ended is nothing.
+    ///
+    /// Waits for the data plane, page by page.
+    pub fn fill(&self, directory: &mut Directory) {
+        directory.begin();
+        let mut next = Some(Cursor::default());
+        while let Some(cursor) = next {
+            let (reply, answer) = oneshot::channel();
+            if !self.send(Command::Identities(cursor, reply)) {
+                break;
+            }
+            let Ok(page) = answer.blocking_recv() else {
+                break;
+            };
+            next = page.next;
+            directory.add(page);
+        }
+        directory.finish();
+    }
 }
 
 impl Inbox {
@@ -83,6 +108,11 @@ impl Inbox {
     /// Takes the next command.
     pub(super) fn next(&self) -> Option<Command> {
         self.receiver.try_recv().ok()
+    }
+
+    /// Waits for the next command; `None` once nobody can send any.
+    pub(super) fn wait(&self) -> Option<Command> {
+        self.receiver.recv().ok()
     }
 
     /// Forgets wake-ups that were seen.

@@ -28,6 +28,7 @@ pub use samples::{Ask, Asked, Inlet, Outlet, SAMPLE_BYTES_MAX, samples};
 
 use crate::dump::CpuStats;
 use crate::event::ClockPair;
+use crate::identity::Identities;
 use crate::incident::{Engine, EngineStats, Incident, Manual, Opened, Outcome, Subject};
 use crate::kernel::{Counters, Rings};
 use crate::ring::{FlightRing, RingStats, Share, Window};
@@ -92,6 +93,7 @@ pub struct DataPlane {
     warn: Report,
     notes: Notes,
     budget: BudgetWatch,
+    identities: Identities,
     committed: [Vec<u64>; Lane::ALL.len()],
     /// What led up to the incidents that are open.
     held: Vec<(Uuid, Window)>,
@@ -131,6 +133,7 @@ impl DataPlane {
             warn,
             notes: Notes::default(),
             budget: BudgetWatch::new(before_ns, now_boot_ns()),
+            identities: Identities::default(),
             // As large as it will ever be: nothing is allocated for a record.
             committed: [vec![0; CPUS_MAX], vec![0; CPUS_MAX], Vec::new()],
             held: Vec::new(),
@@ -138,6 +141,11 @@ impl DataPlane {
             stopping: false,
         };
         Ok((plane, commands))
+    }
+
+    /// Begins with what somebody has looked up.
+    pub fn with_identities(self, identities: Identities) -> Self {
+        Self { identities, ..self }
     }
 
     /// Records until told to stop.
@@ -155,6 +163,23 @@ impl DataPlane {
             self.hand_over();
             self.flight.expire(now_boot_ns());
             self.look_at_budgets();
+        }
+        self.answer_to_the_end();
+    }
+
+    /// Names processes for as long as the writer of dumps asks: it has windows left.
+    fn answer_to_the_end(self) {
+        let Self {
+            inbox,
+            identities,
+            writer,
+            ..
+        } = self;
+        drop(writer);
+        while let Some(command) = inbox.wait() {
+            if let Command::Identities(cursor, reply) = command {
+                let _ = reply.send(identities.page(cursor));
+            }
         }
     }
 
@@ -189,6 +214,7 @@ impl DataPlane {
             engine,
             committed,
             samples,
+            identities,
             ..
         } = self;
         // One moment dates all that is taken now.
@@ -197,10 +223,11 @@ impl DataPlane {
         let mut opened = Vec::new();
         let mut take = |lane: Lane, record: &[u8]| {
             let record = trimmed(record);
-            if let Some(header) = decode::<Header>(record)
-                && let Some(count) = committed[lane as usize].get_mut(usize::from(header.cpu))
-            {
-                *count += 1;
+            if let Some(header) = decode::<Header>(record) {
+                if let Some(count) = committed[lane as usize].get_mut(usize::from(header.cpu)) {
+                    *count += 1;
+                }
+                identities.on_record(&header, record);
             }
             // A refusal is counted by the ring.
             let _ = flight.push(lane, record);
@@ -282,6 +309,14 @@ impl DataPlane {
                 Command::State(reply) => {
                     self.drain_all();
                     let _ = reply.send(self.state());
+                }
+                Command::Learn(processes) => {
+                    for process in processes {
+                        self.identities.learn_process(process);
+                    }
+                }
+                Command::Identities(cursor, reply) => {
+                    let _ = reply.send(self.identities.page(cursor));
                 }
                 Command::Stop => self.stop(),
             }

@@ -1,0 +1,326 @@
+//! Names for the events of a dump.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use recorder_ebpf::abi::{
+    self, EventKind, Header, Lane, Lineage, OomKill, PROCESS_ADOPTED, PROCESS_FORKED,
+};
+
+use super::users::Users;
+use super::{CgroupKey, Page, Placement, Process, exec_and_exe, met};
+use crate::event::{Body, Event, name_of_bytes, path_of_names, proto, unless_unset};
+use crate::kernel::memory_hierarchy;
+
+/// Most ancestors of a process that are named.
+const ANCESTORS_MAX: usize = 16;
+
+/// What the data plane knew when a dump was written, and the host's users.
+#[derive(Debug, Default)]
+pub struct Directory {
+    /// By pid and start.
+    processes: Vec<Process>,
+    cgroups: HashMap<CgroupKey, Arc<str>>,
+    users: Users,
+    /// Number of the hierarchy that has the memory controller.
+    memory: Option<u32>,
+}
+
+impl Directory {
+    /// Forgets everything, and reads what the host has: for the next dump.
+    pub fn begin(&mut self) {
+        self.processes = Vec::new();
+        self.cgroups = HashMap::new();
+        self.users.refresh();
+        self.memory = memory_hierarchy();
+    }
+
+    /// Takes in a page.
+    pub fn add(&mut self, page: Page) {
+        self.processes.extend(page.processes);
+        self.cgroups.extend(page.cgroups);
+    }
+
+    /// Makes what was taken in ready to be asked.
+    pub fn finish(&mut self) {
+        self.processes
+            .sort_unstable_by_key(|process| (process.pid, process.start_boot_ns));
+    }
+
+    fn process(&self, pid: u32, start_boot_ns: u64) -> Option<&Process> {
+        let at = self
+            .processes
+            .binary_search_by_key(&(pid, start_boot_ns), |process| {
+                (process.pid, process.start_boot_ns)
+            })
+            .ok()?;
+        self.processes.get(at)
+    }
+
+    /// Returns the process that had a pid at that time.
+    fn process_at(&self, pid: u32, boot_ns: u64) -> Option<&Process> {
+        let end = self
+            .processes
+            .partition_point(|process| (process.pid, process.start_boot_ns) <= (pid, boot_ns));
+        let found = self.processes.get(end.checked_sub(1)?)?;
+        let lived = found.exit_boot_ns == 0 || found.exit_boot_ns >= boot_ns;
+        (found.pid == pid && lived).then_some(found)
+    }
+}
+
+/// Names the events of one window, which must be shown to it in the order of time.
+///
+/// What executed inside the window is named by its own record, whatever the tables have forgotten.
+pub struct Naming<'a> {
+    directory: &'a Directory,
+    /// The last exec of every process that has executed and not ended, by pid.
+    running: HashMap<u32, &'a [u8]>,
+    /// Cgroups that were made inside the window.
+    cgroups: HashMap<CgroupKey, Arc<str>>,
+}
+
+impl<'a> Naming<'a> {
+    /// Makes one that knows only the directory.
+    pub fn new(directory: &'a Directory) -> Self {
+        Self {
+            directory,
+            running: HashMap::new(),
+            cgroups: HashMap::new(),
+        }
+    }
+
+    /// Takes in a record that is not to be named.
+    pub fn pass(&mut self, record: &'a [u8]) {
+        self.see(record);
+        if let Some(header) = abi::decode::<Header>(record) {
+            self.forget(&header);
+        }
+    }
+
+    fn forget(&mut self, header: &Header) {
+        if header.kind == EventKind::ProcessExit as u8 {
+            self.running.remove(&header.tgid);
+        }
+    }
+
+    fn see(&mut self, record: &'a [u8]) {
+        let Some(header) = abi::decode::<Header>(record) else {
+            return;
+        };
+        match EventKind::from_number(header.kind) {
+            Some(EventKind::ProcessExec) => {
+                self.running.insert(header.tgid, record);
+            }
+            Some(EventKind::CgroupMkdir) => {
+                if let Some((key, path)) = super::changed_cgroup(record)
+                    && !self.directory.cgroups.contains_key(&key)
+                {
+                    let path = String::from_utf8_lossy(path);
+                    self.cgroups.insert(key, path.as_ref().into());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Fills in who the processes of an event are.
+    pub fn name(&mut self, record: &'a [u8], event: &mut Event) {
+        self.see(record);
+        let Some(header) = abi::decode::<Header>(record) else {
+            return;
+        };
+        if let Body::OomKill(kill) = &mut event.body {
+            self.memory_cgroup(record, kill);
+        }
+        let memory = match &event.body {
+            Body::ProcessExec(_) => exec_and_exe(record).map(|(exec, _)| exec.memory_cgroup_id),
+            Body::OomKill(kill) => kill.memory_cgroup_id,
+            _ => None,
+        };
+        if let Body::CgroupMkdir(cgroup) | Body::CgroupRmdir(cgroup) = &mut event.body {
+            place_cgroup(cgroup);
+        }
+        let lane = event.lane;
+        if let Some(process) = event.body.process_mut() {
+            self.process(&header, process, memory);
+            if lane == Lane::Failure && process.pid.is_some_and(|pid| pid != 0) {
+                process.parents = self.ancestors(process, header.boot_ns);
+            }
+        }
+        self.forget(&header);
+    }
+
+    fn process(&self, header: &Header, process: &mut proto::Process, memory: Option<u64>) {
+        self.place(header.cgroup_id, memory, process);
+        if header.tgid == 0 {
+            return;
+        }
+        process.user = self.directory.users.name(header.uid).map(str::to_owned);
+        if let Some(known) = self.known(header.tgid, header.start_boot_ns) {
+            // It has executed something else since.
+            if known.exec_boot_ns > header.boot_ns {
+                return;
+            }
+            if process.exe.is_none() {
+                process.exe = known.exe.as_deref().map(str::to_owned);
+            }
+            if process.ns_pid.is_none() {
+                process.ns_pid = Some(known.lineage.ns_tgid).filter(|&pid| pid != 0);
+            }
+            // A session has one login for good.
+            if process.loginuid.is_none()
+                && process.session.is_some()
+                && process.session == unless_unset(known.lineage.session)
+            {
+                process.loginuid = unless_unset(known.lineage.login_uid);
+            }
+        }
+        if process.exe.is_none()
+            && header.flags & (PROCESS_FORKED | PROCESS_ADOPTED) == PROCESS_FORKED
+            && has_lineage(header.kind)
+            && let Some(parent) = process.ppid
+        {
+            let parent = self.known_at(parent, header.start_boot_ns);
+            process.exe = parent
+                .and_then(|parent| parent.exe_at_fork(header.start_boot_ns))
+                .map(|exe| exe.as_ref().to_owned());
+        }
+    }
+
+    /// Names the cgroup, and what its path says. `memory` is the one of the memory controller, if the record has it.
+    fn place(&self, id: u64, memory: Option<u64>, process: &mut proto::Process) {
+        let unified = self.cgroup((0, id)).filter(|path| *path != "/");
+        let path = unified.or_else(|| {
+            // On a host whose controllers are in hierarchies of their own, processes may all be at the top of the unified one.
+            let hierarchy = self.directory.memory.filter(|&number| number != 0)?;
+            self.cgroup((hierarchy, memory?))
+                .filter(|path| *path != "/")
+        });
+        let Some(path) = path.or_else(|| self.cgroup((0, id))) else {
+            return;
+        };
+        let placement = Placement::of(path);
+        process.cgroup = Some(path.to_owned());
+        process.unit = placement.unit.map(str::to_owned);
+        process.container_id = placement.container_id.map(str::to_owned);
+        process.runtime = placement.runtime.map(str::to_owned);
+        process.pod_uid = placement.pod_uid();
+    }
+
+    fn memory_cgroup(&self, record: &[u8], kill: &mut proto::OomKill) {
+        if let Some(hierarchy) = self.directory.memory
+            && let Some(id) = kill.memory_cgroup_id
+        {
+            kill.memory_cgroup = self.cgroup((hierarchy, id)).map(str::to_owned);
+        }
+        let (Some(raw), Some(trigger)) = (abi::decode::<OomKill>(record), &mut kill.trigger) else {
+            return;
+        };
+        trigger.user = self
+            .directory
+            .users
+            .name(raw.trigger_uid)
+            .map(str::to_owned);
+        self.place(raw.trigger_cgroup_id, None, trigger);
+        if let Some(known) = self.known_at(raw.trigger_tgid, raw.header.boot_ns)
+            && known.exec_boot_ns <= raw.header.boot_ns
+        {
+            trigger.start_boot_ns = Some(known.start_boot_ns);
+            trigger.exe = known.exe.as_deref().map(str::to_owned);
+            trigger.ppid = Some(known.lineage.parent_tgid);
+        }
+    }
+
+    fn cgroup(&self, key: CgroupKey) -> Option<&str> {
+        let path = self.directory.cgroups.get(&key);
+        path.or_else(|| self.cgroups.get(&key)).map(AsRef::as_ref)
+    }
+
+    fn known(&self, pid: u32, start_boot_ns: u64) -> Option<Process> {
+        let here = self.executed(pid);
+        here.filter(|process| process.start_boot_ns == start_boot_ns)
+            .or_else(|| self.directory.process(pid, start_boot_ns).cloned())
+    }
+
+    /// Returns the process that had a pid at that time.
+    fn known_at(&self, pid: u32, boot_ns: u64) -> Option<Process> {
+        let here = self.executed(pid);
+        here.filter(|process| process.start_boot_ns <= boot_ns)
+            .or_else(|| self.directory.process_at(pid, boot_ns).cloned())
+    }
+
+    /// Returns what the last exec of a pid inside the window says.
+    fn executed(&self, pid: u32) -> Option<Process> {
+        let record = self.running.get(&pid)?;
+        let header = abi::decode::<Header>(record)?;
+        let (exec, names) = exec_and_exe(record)?;
+        Some(Process {
+            exec_boot_ns: header.boot_ns,
+            exe: path_of_names(names).map(Arc::from),
+            ..met(&header, exec.lineage)
+        })
+    }
+
+    /// Returns the line of parents at that time, the nearest first.
+    fn ancestors(&self, process: &proto::Process, boot_ns: u64) -> Vec<proto::Ancestor> {
+        let mut line = Vec::new();
+        let known = process
+            .pid
+            .zip(process.start_boot_ns)
+            .and_then(|(pid, start)| self.known(pid, start));
+        let mut next = process
+            .ppid
+            .or(known.map(|known| known.lineage.parent_tgid));
+        let mut youngest = process.start_boot_ns.unwrap_or(boot_ns);
+        while let Some(pid) = next.filter(|&pid| pid != 0)
+            && line.len() < ANCESTORS_MAX
+        {
+            // Whoever had the pid when the child started: an orphan too is given only to one that is older than itself.
+            let Some(parent) = self.known_at(pid, youngest) else {
+                line.push(proto::Ancestor {
+                    pid: Some(pid),
+                    ..proto::Ancestor::default()
+                });
+                break;
+            };
+            youngest = parent.start_boot_ns;
+            let same_program = parent.exec_boot_ns <= boot_ns;
+            let Lineage { parent_tgid, .. } = parent.lineage;
+            line.push(proto::Ancestor {
+                pid: Some(pid),
+                start_boot_ns: Some(parent.start_boot_ns),
+                comm: name_of_bytes(&parent.comm).filter(|_| same_program),
+                exe: parent
+                    .exe
+                    .filter(|_| same_program)
+                    .map(|exe| exe.as_ref().to_owned()),
+            });
+            next = (parent_tgid != pid).then_some(parent_tgid);
+        }
+        line
+    }
+}
+
+/// Whether the records of a kind carry the flags of a process's lineage.
+fn has_lineage(kind: u8) -> bool {
+    matches!(
+        EventKind::from_number(kind),
+        Some(EventKind::ProcessExit | EventKind::SignalFatal | EventKind::OomKill)
+    )
+}
+
+fn place_cgroup(cgroup: &mut proto::Cgroup) {
+    let path = cgroup.path.as_deref().filter(|_| !cgroup.path_truncated());
+    let Some(placement) = path.map(Placement::of) else {
+        return;
+    };
+    let (unit, id) = (
+        placement.unit.map(str::to_owned),
+        placement.container_id.map(str::to_owned),
+    );
+    let (runtime, pod) = (placement.runtime.map(str::to_owned), placement.pod_uid());
+    cgroup.unit = unit;
+    cgroup.container_id = id;
+    cgroup.runtime = runtime;
+    cgroup.pod_uid = pod;
+}
