@@ -21,6 +21,8 @@ pub enum Need {
     Ext4,
     /// A memory cgroup, of version 1 or 2.
     MemoryCgroup,
+    /// The unified cgroup hierarchy, with or without controllers.
+    NamedCgroup,
     /// Python with the public packages that read dumps.
     Python,
 }
@@ -47,6 +49,8 @@ impl Need {
                 .then_some("ext4 or mkfs.ext4 is missing"),
             Self::MemoryCgroup => (!host::MemoryCgroup::is_available())
                 .then_some("no cgroup hierarchy has the memory controller"),
+            Self::NamedCgroup => (!host::NamedCgroup::is_available())
+                .then_some("the unified cgroup hierarchy is not there or not writable"),
             Self::Python => python()
                 .is_none()
                 .then_some("RECORDER_VENV names no Python with mcap and mcap-protobuf-support"),

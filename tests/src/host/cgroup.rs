@@ -98,6 +98,64 @@ impl Drop for MemoryCgroup {
     }
 }
 
+/// A cgroup of our own in the unified hierarchy, for its name.
+#[derive(Debug)]
+pub struct NamedCgroup {
+    path: PathBuf,
+    name: String,
+}
+
+impl NamedCgroup {
+    /// Returns whether the unified hierarchy is there and writable.
+    pub fn is_available() -> bool {
+        let root = mount_point("cgroup2", "");
+        root.is_some_and(|root| rustix::fs::access(&root, rustix::fs::Access::WRITE_OK).is_ok())
+    }
+
+    /// Makes one with this name, at the top.
+    ///
+    /// # Panics
+    ///
+    /// Unless this is root and [`NamedCgroup::is_available`].
+    #[track_caller]
+    pub fn new(name: &str) -> Self {
+        let root = mount_point("cgroup2", "").expect("the test needs Need::NamedCgroup");
+        let path = root.join(name);
+        fs::create_dir(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        Self {
+            path,
+            name: name.to_owned(),
+        }
+    }
+
+    /// Returns the file through which a process enters.
+    pub fn processes(&self) -> PathBuf {
+        self.path.join("cgroup.procs")
+    }
+
+    /// Returns its path in the hierarchy.
+    pub fn name(&self) -> String {
+        format!("/{}", self.name)
+    }
+
+    /// Returns its id: the inode of its directory.
+    pub fn id(&self) -> u64 {
+        fs::metadata(&self.path).expect("the cgroup is there").ino()
+    }
+}
+
+impl Drop for NamedCgroup {
+    fn drop(&mut self) {
+        for _ in 0..100 {
+            if fs::remove_dir(&self.path).is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        eprintln!("{} is left behind: it has processes", self.path.display());
+    }
+}
+
 enum Hierarchy {
     V1(PathBuf),
     V2(PathBuf),

@@ -1,0 +1,241 @@
+//! Who a process was: named in the dump though it, its parent and its cgroup are gone.
+
+use std::io::{PipeReader, Read, Write};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use recorder_tests::host::{NamedCgroup, public_directory};
+use recorder_tests::{Agent, Event, Json, Need, Program, Workload, ready};
+use rustix::process::Signal;
+
+/// A container that is created, crashes and is removed within this time is named.
+const SHORT_LIFE: Duration = Duration::from_millis(50);
+/// Longer than the agent takes to look at processes that no record shows.
+const LOOKED_AT: Duration = Duration::from_secs(7);
+
+fn own_path() -> String {
+    let path = std::env::current_exe().expect("procfs is mounted");
+    path.to_str().expect("a plain path").to_owned()
+}
+
+/// The processes before the subject, nearest first.
+fn parents(event: &Event) -> Vec<Json> {
+    event.all("body.process.parents")
+}
+
+#[test]
+fn a_process_older_than_the_agent_is_named_with_its_parents() {
+    if !ready(&Need::RECORDING) {
+        return;
+    }
+    let program = Program::named("older");
+    let sleeper = program.start(["sleep"]);
+    let agent = Agent::start();
+    let pid = sleeper.pid();
+    sleeper.signal(Signal::SEGV);
+    sleeper.wait();
+    // Nothing of it is left but the dump.
+    let path = program.path().to_str().map(str::to_owned);
+    drop(program);
+    let dump = agent.dump_of(pid);
+    for event in [
+        dump.only("signal.fatal", pid),
+        dump.only("process.exit", pid),
+    ] {
+        event.expect("body.process.exe", path.clone());
+        event.expect("body.process.user", "root");
+        event.expect("body.process.ns_pid", pid);
+        event.expect("body.process.ppid", std::process::id());
+    }
+    let parents = parents(dump.only("signal.fatal", pid));
+    parents[0].expect("pid", std::process::id());
+    parents[0].expect("exe", own_path());
+    assert!(parents.len() > 1, "{parents:#?}");
+}
+
+#[test]
+fn an_executable_has_its_real_path_and_not_the_one_it_was_called_by() {
+    if !ready(&Need::RECORDING) {
+        return;
+    }
+    let agent = Agent::start();
+    let program = Program::named("real \u{1b}[31m name");
+    let directory = public_directory();
+    let link = directory.path().join("link");
+    std::os::unix::fs::symlink(program.path(), &link).expect("ours");
+    let called = Program::at(&link).run(["exit", "7"]);
+    let script = directory.path().join("script");
+    std::fs::write(&script, "#!/bin/sh\nexit 5\n").expect("ours");
+    recorder_tests::host::allow_everyone(&script);
+    let mut relative = Command::new("./script");
+    let mut child = relative
+        .current_dir(directory.path())
+        .spawn()
+        .expect("it is a script");
+    let script_pid = child.id();
+    child.wait().expect("it ends");
+    let dump = agent.trigger("real paths");
+    let shell = std::fs::canonicalize("/bin/sh").expect("there is a shell");
+    for (pid, filename, exe) in [
+        (called.pid(), link.to_str(), program.path().to_str()),
+        (script_pid, Some("./script"), shell.to_str()),
+    ] {
+        let exec = dump.only("process.exec", pid);
+        exec.expect("body.filename", filename);
+        exec.expect("body.process.exe", exe);
+        let exit = dump.only("process.exit", pid);
+        exit.expect("body.process.exe", exe);
+    }
+}
+
+#[test]
+fn a_container_that_lives_for_50_ms_is_named() {
+    if !ready(&[Need::Root, Need::Btf, Need::Agent, Need::NamedCgroup]) {
+        return;
+    }
+    let agent = Agent::start();
+    let program = Program::workload();
+    // A busy machine may take longer than the promise is about: then once more.
+    for attempt in 0..10_u32 {
+        let id = format!("{:032x}{:032x}", std::process::id(), attempt);
+        let born = Instant::now();
+        let cgroup = NamedCgroup::new(&format!("docker-{id}.scope"));
+        let (path, number) = (cgroup.name(), cgroup.id());
+        let mut entrance = std::fs::OpenOptions::new()
+            .write(true)
+            .open(cgroup.processes())
+            .expect("it is ours");
+        let mut command = program.command(["abort"]);
+        // SAFETY: the closure makes one system call, on a descriptor that is open.
+        unsafe { command.pre_exec(move || entrance.write_all(b"0")) };
+        let ended = Workload::start(&mut command).wait();
+        drop(cgroup);
+        let life = born.elapsed();
+        if life > SHORT_LIFE {
+            println!("it lived for {life:?}");
+            continue;
+        }
+        println!("created, crashed and removed in {life:?}");
+        let pid = ended.pid();
+        let dump = agent.dump_of(pid);
+        for kind in ["process.exec", "signal.fatal", "process.exit"] {
+            let event = dump.only(kind, pid);
+            event.expect("body.process.cgroup_id", number);
+            event.expect("body.process.cgroup", path.clone());
+            event.expect("body.process.container_id", id.clone());
+            event.expect("body.process.runtime", "docker");
+            event.expect("body.process.unit", format!("docker-{id}.scope"));
+            event.expect("body.process.exe", program.path().to_str());
+            event.expect_absent("body.process.pod_uid");
+        }
+        for kind in ["cgroup.mkdir", "cgroup.rmdir"] {
+            let change = dump.matching(kind, "container_id", &id.clone().into());
+            assert_eq!(change.len(), 1, "{kind}");
+            change[0].expect("body.id", number);
+            change[0].expect("body.hierarchy", 0);
+            change[0].expect("body.process.pid", std::process::id());
+        }
+        return;
+    }
+    panic!("this machine takes longer than {SHORT_LIFE:?} for a process");
+}
+
+/// Forks a child that executes nothing, does `first` and aborts. Returns its pid.
+fn fork_and_abort(first: impl FnOnce()) -> i32 {
+    // SAFETY: the child calls nothing that another thread may hold a lock of.
+    match unsafe { libc::fork() } {
+        0 => {
+            first();
+            // SAFETY: the call takes two numbers.
+            unsafe { libc::signal(libc::SIGABRT, libc::SIG_DFL) };
+            // SAFETY: it does not return.
+            unsafe { libc::abort() }
+        }
+        child => child,
+    }
+}
+
+fn wait_for(child: i32) {
+    // SAFETY: a null status is allowed; the child is ours.
+    let waited = unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+    assert_eq!(waited, child, "it ended");
+}
+
+#[test]
+fn a_child_that_executes_nothing_runs_its_parents_program() {
+    if !ready(&Need::RECORDING) {
+        return;
+    }
+    let agent = Agent::start();
+    let child = fork_and_abort(|| {});
+    wait_for(child);
+    let pid = u32::try_from(child).expect("pids are positive");
+    let dump = agent.dump_of(pid);
+    for kind in ["signal.fatal", "process.exit"] {
+        dump.only(kind, pid).expect("body.process.exe", own_path());
+    }
+}
+
+/// Reads the pid that a process writes into the pipe.
+fn read_pid(mut pipe: PipeReader) -> u32 {
+    let mut bytes = [0; 4];
+    pipe.read_exact(&mut bytes).expect("somebody writes it");
+    u32::from_ne_bytes(bytes)
+}
+
+#[test]
+fn a_daemon_whose_parent_is_gone_is_named_once_it_was_looked_at() {
+    if !ready(&Need::RECORDING) {
+        return;
+    }
+    let agent = Agent::start();
+    for (lifetime, is_named) in [(LOOKED_AT, true), (Duration::from_millis(100), false)] {
+        let (reader, mut writer) = std::io::pipe().expect("there are descriptors");
+        // SAFETY: the child calls nothing that another thread may hold a lock of.
+        let middle = unsafe { libc::fork() };
+        if middle == 0 {
+            fork_and_abort(|| {
+                let _ = writer.write_all(&std::process::id().to_ne_bytes());
+                std::thread::sleep(lifetime);
+            });
+            // SAFETY: it does not return.
+            unsafe { libc::_exit(0) };
+        }
+        drop(writer);
+        wait_for(middle);
+        let pid = read_pid(reader);
+        let dump = agent.dump_of(pid);
+        let fatal = dump.only("signal.fatal", pid);
+        if is_named {
+            fatal.expect("body.process.exe", own_path());
+        } else if fatal.number("body.process.ppid") != i128::from(std::process::id()) {
+            // Whoever took it in did not fork it: its program is not known, and not guessed.
+            fatal.expect_absent("body.process.exe");
+        }
+    }
+}
+
+#[test]
+fn a_process_in_a_pid_namespace_has_both_numbers() {
+    if !ready(&Need::RECORDING) {
+        return;
+    }
+    let agent = Agent::start();
+    let program = Program::named("inside");
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork"]).arg(program.path());
+    let mut child = command
+        .args(["exit", "3"])
+        .spawn()
+        .expect("util-linux is there");
+    child.wait().expect("it ends");
+    let dump = agent.trigger("a pid namespace");
+    let name = serde_json::Value::from("inside");
+    let exits = dump.matching("process.exit", "process.comm", &name);
+    assert_eq!(exits.len(), 1, "{exits:#?}");
+    exits[0].expect("body.process.ns_pid", 1);
+    exits[0].expect("body.process.exe", program.path().to_str());
+    exits[0].expect("body.process.ppid", child.id());
+    assert!(exits[0].number("body.process.pid") > 1);
+}
