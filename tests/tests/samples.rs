@@ -484,6 +484,15 @@ fn a_kill_for_memory_carries_the_table_of_processes_and_cgroups() {
     ran_out.expect_within("peak_bytes", i128::from(limit) * 9 / 10..=i128::from(limit));
     other.signal(rustix::process::Signal::KILL);
     other.wait();
+
+    let shown = agent.run(["show", dump.path().to_str().expect("a plain path")]);
+    let shown = shown.expect_code(0);
+    let mut lines = shown.text().lines().map(str::trim_start);
+    let line = lines.find(|line| line.starts_with("group "));
+    let line = line.unwrap_or_else(|| panic!("no group in {shown}"));
+    assert!(line.contains(ran_out.str("path")), "{line}");
+    assert!(line.ends_with("of 96.0 MiB"), "{line}");
+    assert!(lines.any(|line| line.starts_with("heaviest ")), "{shown}");
 }
 
 /// Returns the CPU time of all threads of a process by the kernel's account of each.

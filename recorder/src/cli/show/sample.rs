@@ -95,25 +95,26 @@ pub fn system(sample: &proto::SampleSystem) -> String {
 
 /// Writes the processes that used most.
 pub fn processes(sample: &proto::SampleProcess) -> String {
-    // At a kill for memory, memory is what counts.
-    let mut top: Vec<&proto::ProcessUsage> = sample.top.iter().collect();
-    if sample.reason.is_some() {
-        top.sort_by_key(|usage| std::cmp::Reverse(usage.rss_bytes()));
-    }
-    let shown: Vec<String> = top
-        .iter()
-        .take(SHOWN)
-        .map(|usage| usage_of(usage))
-        .collect();
-    let mut line = match &sample.reason {
-        Some(reason) => format!("at {}: ", escape(reason)),
-        None => String::new(),
+    let (mut line, shown) = match &sample.reason {
+        // At a kill for memory, memory is what counts.
+        Some(reason) => (format!("at {}: ", escape(reason)), by_memory(sample)),
+        None => {
+            let shown = sample.top.iter().take(SHOWN).map(usage_of).collect();
+            (String::new(), shown)
+        }
     };
     line.push_str(&shown.join("; "));
     if let Some(processes) = sample.processes {
-        line.push_str(&format!("; of {processes}"));
+        line.push_str(&format!("; of {processes} processes"));
     }
     line
+}
+
+/// Writes the processes that have most memory, each by itself.
+pub fn by_memory(sample: &proto::SampleProcess) -> Vec<String> {
+    let mut top: Vec<&proto::ProcessUsage> = sample.top.iter().collect();
+    top.sort_by_key(|usage| std::cmp::Reverse(usage.rss_bytes()));
+    top.into_iter().take(SHOWN).map(usage_of).collect()
 }
 
 fn usage_of(usage: &proto::ProcessUsage) -> String {
@@ -133,18 +134,23 @@ fn usage_of(usage: &proto::ProcessUsage) -> String {
 pub fn cgroups(sample: &proto::SampleCgroup) -> String {
     let ran_out = sample.top.iter().filter(|cgroup| cgroup.ran_out());
     let others = sample.top.iter().filter(|cgroup| !cgroup.ran_out());
-    let shown: Vec<String> = ran_out
-        .chain(others)
-        .take(SHOWN)
-        .map(|cgroup| {
-            let mut text = format!("{} {}", escape(cgroup.path()), bytes(cgroup.usage_bytes()));
-            if let Some(limit) = cgroup.limit_bytes {
-                text.push_str(&format!(" of {}", bytes(limit)));
-            }
-            text
-        })
-        .collect();
+    let shown: Vec<String> = ran_out.chain(others).take(SHOWN).map(cgroup).collect();
     format!("at {}: {}", escape(sample.reason()), shown.join("; "))
+}
+
+/// Writes what memory a cgroup uses.
+pub fn cgroup(cgroup: &proto::CgroupMemory) -> String {
+    let used = bytes(cgroup.usage_bytes());
+    let path = escape(cgroup.path());
+    match cgroup.limit_bytes {
+        Some(limit) => format!("{path} {used} of {}", bytes(limit)),
+        None => format!("{path} {used}"),
+    }
+}
+
+/// Tells whether a line of the kernel's log reports an error.
+pub fn is_error(log: &proto::KernelLog) -> bool {
+    ["emerg", "alert", "crit", "err"].contains(&log.level())
 }
 
 /// Writes a line of the kernel's log.

@@ -3,6 +3,7 @@
 use super::facts::Facts;
 use super::fault;
 use super::line::{name, process_exec, process_exit};
+use super::sample;
 use super::survey::Survey;
 use crate::cli::text::{Palette, Style, bytes, duration, escape, plural, time};
 use crate::dump::Host;
@@ -131,7 +132,7 @@ fn event(rows: &mut Rows, trigger: &Entry, facts: &Facts, survey: &Survey) {
                 .as_ref()
                 .map(|incident| incident.trigger.boot_ns);
             process(rows, kill.process.as_ref(), survey, boot_ns);
-            memory(rows, kill);
+            memory(rows, kill, survey);
         }
         Body::ProcessExit(exit) => process(rows, exit.process.as_ref(), survey, None),
         Body::TaskHung(hung) => process(rows, hung.process.as_ref(), survey, None),
@@ -244,7 +245,7 @@ fn signal(rows: &mut Rows, fatal: &proto::SignalFatal, boot_ns: Option<u64>) {
     rows.all("stack", fault::stack(fatal, FRAMES_MAX));
 }
 
-fn memory(rows: &mut Rows, kill: &proto::OomKill) {
+fn memory(rows: &mut Rows, kill: &proto::OomKill, survey: &Survey) {
     rows.add(
         "memory",
         format!(
@@ -260,10 +261,19 @@ fn memory(rows: &mut Rows, kill: &proto::OomKill) {
     if kill.trigger.is_some() {
         rows.add("asked by", name(kill.trigger.as_ref()));
     }
-    match (&kill.memory_cgroup, kill.memory_cgroup_id) {
-        (Some(path), _) => rows.add("group", escape(path)),
-        (None, Some(id)) => rows.add("group", format!("memory cgroup {id} of the victim")),
-        (None, None) => {}
+    let ran_out = survey
+        .cgroups
+        .iter()
+        .flat_map(|sample| &sample.top)
+        .find(|cgroup| cgroup.ran_out() && cgroup.id == kill.memory_cgroup_id);
+    match (&kill.memory_cgroup, ran_out, kill.memory_cgroup_id) {
+        (_, Some(cgroup), _) => rows.add("group", sample::cgroup(cgroup)),
+        (Some(path), None, _) => rows.add("group", escape(path)),
+        (None, None, Some(id)) => rows.add("group", format!("memory cgroup {id} of the victim")),
+        (None, None, None) => {}
+    }
+    if let Some(had_memory) = &survey.had_memory {
+        rows.all("heaviest", sample::by_memory(had_memory));
     }
 }
 

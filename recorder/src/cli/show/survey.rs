@@ -28,8 +28,10 @@ pub const FAMILY: (usize, usize) = (40, 40);
 /// Most other events chosen before the trigger and after it.
 pub const OTHERS: (usize, usize) = (20, 10);
 
-/// Most lines of the kernel's log chosen before the trigger and after it.
+/// Most errors in the kernel's log chosen before the trigger and after it.
 pub const LOG: (usize, usize) = (20, 20);
+/// Most other lines of it: the trace behind an error has a hundred.
+pub const LOG_OTHER: (usize, usize) = (5, 5);
 /// Most samples of a host in trouble chosen before the trigger and after it.
 pub const SAMPLES: (usize, usize) = (5, 5);
 
@@ -62,10 +64,15 @@ pub struct Survey {
     pub exit: Option<Entry>,
     /// Who died, and of what.
     pub deaths: Deaths,
+    /// Who had the memory when the trigger's victim was killed for it: the processes, and the cgroups.
+    pub had_memory: Option<proto::SampleProcess>,
+    /// The same of the cgroups.
+    pub cgroups: Option<proto::SampleCgroup>,
     failures: Nearest,
     family: Nearest,
     others: Nearest,
     log: Nearest,
+    log_other: Nearest,
     samples: Nearest,
     /// The last samples before the trigger: of the host, and of its processes.
     last_system: Option<u64>,
@@ -111,7 +118,10 @@ impl Survey {
     /// Takes in a sample, or a line of the kernel's log; false if the event is neither.
     fn sampled(&mut self, entry: &Entry, before: bool) -> bool {
         match &entry.body {
-            Body::KernelLog(_) => self.log.take(entry.order, before, LOG),
+            Body::KernelLog(log) if sample::is_error(log) => {
+                self.log.take(entry.order, before, LOG);
+            }
+            Body::KernelLog(_) => self.log_other.take(entry.order, before, LOG_OTHER),
             Body::SampleSystem(sample) => {
                 if before {
                     self.last_system = Some(entry.order);
@@ -125,6 +135,15 @@ impl Survey {
                 if before {
                     self.last_process = Some(entry.order);
                 }
+            }
+            // The first after the trigger is its own.
+            Body::SampleProcess(sample) if !before && self.had_memory.is_none() => {
+                self.had_memory = Some(sample.clone());
+                return false;
+            }
+            Body::SampleCgroup(sample) if !before && self.cgroups.is_none() => {
+                self.cgroups = Some(sample.clone());
+                return false;
             }
             _ => return false,
         }
@@ -158,6 +177,7 @@ impl Survey {
             &self.family,
             &self.others,
             &self.log,
+            &self.log_other,
             &self.samples,
         ] {
             chosen.extend(&nearest.before);
