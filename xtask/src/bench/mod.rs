@@ -8,6 +8,7 @@ mod host;
 mod latency;
 mod loss;
 mod probes;
+mod processes;
 mod storm;
 mod table;
 
@@ -64,14 +65,17 @@ enum Benchmark {
     Agent,
     /// Records lost in a storm on every CPU
     Loss,
+    /// A look at every process, beside reading /proc
+    Processes,
 }
 
-const ALL: [Benchmark; 5] = [
+const ALL: [Benchmark; 6] = [
     Benchmark::Probes,
     Benchmark::Storm,
     Benchmark::Latency,
     Benchmark::Agent,
     Benchmark::Loss,
+    Benchmark::Processes,
 ];
 
 /// Runs `cargo xtask bench`.
@@ -96,6 +100,7 @@ pub fn run(options: &Options) -> Result<()> {
             Benchmark::Latency => latency::run(&tools, options.rounds, &mut table)?,
             Benchmark::Agent => agent::run(&tools, options.rounds, &mut table)?,
             Benchmark::Loss => loss::run(&tools, &mut table)?,
+            Benchmark::Processes => processes::run(options.rounds, &mut table)?,
         }
     }
     print!("{}", table.text());
