@@ -18,6 +18,7 @@ pub mod incident;
 pub mod ingest;
 pub mod kernel;
 pub mod read;
+pub mod redact;
 pub mod ring;
 pub mod sample;
 pub mod store;

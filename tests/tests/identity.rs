@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use recorder_tests::host::{NamedCgroup, public_directory};
-use recorder_tests::{Agent, Event, Json, Need, Program, Workload, ready};
+use recorder_tests::{Agent, Event, Json, Need, Options, Program, Workload, ready};
 use rustix::process::Signal;
 
 /// A container that is created, crashes and is removed within this time is named.
@@ -238,4 +238,54 @@ fn a_process_in_a_pid_namespace_has_both_numbers() {
     exits[0].expect("body.process.exe", program.path().to_str());
     exits[0].expect("body.process.ppid", child.id());
     assert!(exits[0].number("body.process.pid") > 1);
+}
+
+#[test]
+fn secrets_in_arguments_are_not_in_the_dump() {
+    if !ready(&Need::RECORDING) {
+        return;
+    }
+    let secrets = ["hunter-two", "url-secret", "own-secret"];
+    let agent = Agent::start_with(&Options::with(["--redact-word", "ticket"]));
+    let program = Program::workload();
+    let shown = program.run(["args", "--port", "80"]);
+    let hidden = program.run([
+        "args",
+        "--password=hunter-two",
+        "--db-token",
+        "hunter-two",
+        "https://me:url-secret@host/path",
+        "--ticket-no=own-secret",
+    ]);
+    let dump = agent.trigger("secrets");
+    let exec = dump.only("process.exec", shown.pid());
+    assert!(!exec.is_true("body.redacted"), "{exec}");
+    exec.expect("body.argv.3", "80");
+    let exec = dump.only("process.exec", hidden.pid());
+    assert!(exec.is_true("body.redacted"), "{exec}");
+    for (at, expected) in [
+        "args",
+        "--password=**********",
+        "--db-token",
+        "**********",
+        "https://me:**********@host/path",
+        "--ticket-no=**********",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        exec.expect(&format!("body.argv.{}", at + 1), expected);
+    }
+    // Not in the ring either, which outlives the agent. What is elsewhere in memory is the kernel's ring alone.
+    let ring = std::fs::read(agent.run_directory().join("ring")).expect("the agent keeps it there");
+    for secret in secrets {
+        let found = ring
+            .windows(secret.len())
+            .any(|bytes| bytes == secret.as_bytes());
+        assert!(!found, "{secret} is in the ring");
+    }
+    assert!(
+        ring.windows(10).any(|bytes| bytes == b"--db-token"),
+        "and the arguments are"
+    );
 }

@@ -35,6 +35,7 @@ use crate::identity::{Directory, Identities, Look, look_at_host};
 use crate::incident::{Engine, EngineConfig, Span};
 use crate::ingest::{Command, Commands, Connections, DataPlane, now_pair, samples};
 use crate::kernel::{self, Kernel, TaskIterator};
+use crate::redact::Rules;
 use crate::ring::{FlightRing, RingConfig};
 use crate::sample::{SampleConfig, Samples};
 use crate::store::{Budget, Store};
@@ -122,7 +123,8 @@ pub fn run(paths: &Paths, config: &RecordConfig) -> Result<()> {
             "the processes that run already have no names: {error}"
         ));
     }
-    let plane = plane.with_identities(identities);
+    let rules = Rules::new(!config.no_default_redaction, &config.redact_word);
+    let plane = plane.with_identities(identities).with_rules(rules);
     let started = banner(paths, config, &probes);
     let dumps = Arc::new(Mutex::new(api::DumpStatus::default()));
     let writer = Writer {

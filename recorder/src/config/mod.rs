@@ -122,6 +122,13 @@ pub struct RecordConfig {
     /// What this place is called, in every dump: "paris-1"
     #[arg(long, value_name = "NAME", env = "RECORDER_ENVIRONMENT")]
     pub environment: Option<String>,
+    /// Word in the name of an option or variable whose value is hidden in the arguments of programs, beside the built-in
+    /// ones: password, token, secret, key and their like (may be given more than once)
+    #[arg(long, value_name = "WORD")]
+    pub redact_word: Vec<String>,
+    /// Hide only what --redact-word says
+    #[arg(long)]
+    pub no_default_redaction: bool,
 }
 
 /// Two settings that contradict each other, or one that cannot be.

@@ -80,6 +80,8 @@ pub static SETTINGS: &[Setting] = &settings! {
     "dumps.max_bytes" dumps_max_bytes,
     "dumps.max_count" dumps_max_count,
     "dumps.keep_free" dumps_keep_free,
+    "redact.words" redact_word,
+    "redact.no_defaults" no_default_redaction,
 };
 
 /// A value that a file can hold.

@@ -31,6 +31,7 @@ use crate::event::ClockPair;
 use crate::identity::Identities;
 use crate::incident::{Engine, EngineStats, Incident, Manual, Opened, Outcome, Subject};
 use crate::kernel::{Counters, Rings};
+use crate::redact::{Redactor, Rules};
 use crate::ring::{FlightRing, RingStats, Share, Window};
 use budget::BudgetWatch;
 use commands::Inbox;
@@ -94,6 +95,7 @@ pub struct DataPlane {
     notes: Notes,
     budget: BudgetWatch,
     identities: Identities,
+    redactor: Redactor,
     committed: [Vec<u64>; Lane::ALL.len()],
     /// What led up to the incidents that are open.
     held: Vec<(Uuid, Window)>,
@@ -134,6 +136,7 @@ impl DataPlane {
             notes: Notes::default(),
             budget: BudgetWatch::new(before_ns, now_boot_ns()),
             identities: Identities::default(),
+            redactor: Redactor::new(Rules::new(true, &[])),
             // As large as it will ever be: nothing is allocated for a record.
             committed: [vec![0; CPUS_MAX], vec![0; CPUS_MAX], Vec::new()],
             held: Vec::new(),
@@ -146,6 +149,12 @@ impl DataPlane {
     /// Begins with what somebody has looked up.
     pub fn with_identities(self, identities: Identities) -> Self {
         Self { identities, ..self }
+    }
+
+    /// Hides what these rules say, instead of the built-in ones.
+    pub fn with_rules(self, rules: Rules) -> Self {
+        let redactor = Redactor::new(rules);
+        Self { redactor, ..self }
     }
 
     /// Records until told to stop.
@@ -215,6 +224,7 @@ impl DataPlane {
             committed,
             samples,
             identities,
+            redactor,
             ..
         } = self;
         // One moment dates all that is taken now.
@@ -223,12 +233,16 @@ impl DataPlane {
         let mut opened = Vec::new();
         let mut take = |lane: Lane, record: &[u8]| {
             let record = trimmed(record);
+            let mut shown = record;
             if let Some(header) = decode::<Header>(record) {
                 if let Some(count) = committed[lane as usize].get_mut(usize::from(header.cpu)) {
                     *count += 1;
                 }
                 identities.on_record(&header, record);
+                // From here on nobody sees what is hidden.
+                shown = redactor.apply(&header, record);
             }
+            let record = shown;
             // A refusal is counted by the ring.
             let _ = flight.push(lane, record);
             if lane == Lane::Failure
