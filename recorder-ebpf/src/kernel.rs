@@ -59,6 +59,17 @@ pub fn copy<T: Copy + Default>(address: u64) -> Option<T> {
     copy_to(&mut value, size_of::<T>() as u32, address).then_some(value)
 }
 
+/// Copies a `T` from any address; zeros if it cannot be read.
+///
+/// Without a branch, as the helper clears what it cannot read: what is read in a loop costs the verifier one path then, not
+/// two for each word.
+#[inline(always)]
+pub fn read<T: Copy + Default>(address: u64) -> T {
+    let mut value = T::default();
+    copy_to(&raw mut value, size_of::<T>() as u32, address);
+    value
+}
+
 /// Copies `bytes` bytes from any address to `to`; zeros, and false, if they cannot be read.
 #[inline(always)]
 pub fn copy_to<T>(to: *mut T, bytes: u32, address: u64) -> bool {
@@ -175,7 +186,7 @@ impl Task {
         let pid: Object = load(self.0, &TASK_THREAD_PID);
         let level: u32 = load(pid, &PID_LEVEL);
         let numbers = address(pid, &PID_NUMBERS);
-        copy(numbers + u64::from(level) * u64::from(UPID_BYTES.load())).unwrap_or(0)
+        read(numbers + u64::from(level) * u64::from(UPID_BYTES.load()))
     }
 
     /// Its audit session and the user who logged in, each `u32::MAX` if there is none.
@@ -234,7 +245,7 @@ pub fn rss_pages(mm: Object, kind: u32) -> u64 {
         address(mm, &MM_RSS_STAT) + u64::from(counter) + u64::from(PERCPU_COUNTER_COUNT.load())
     };
     // A counter's central word can be below zero while CPUs hold the rest.
-    let pages = copy::<i64>(at).unwrap_or(0);
+    let pages = read::<i64>(at);
     if pages > 0 { pages as u64 } else { 0 }
 }
 

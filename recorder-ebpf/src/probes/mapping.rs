@@ -13,7 +13,7 @@ use crate::globals::{
     MAPLE_RANGE_SLOTS, MM_MAPPINGS, PAGE_KIB, SB_DEV, TASK_MM, VMA_END, VMA_FILE, VMA_FLAGS,
     VMA_OFFSET, VMA_START,
 };
-use crate::kernel::{Task, copy, copy_to, has, load};
+use crate::kernel::{Task, copy, copy_to, has, load, read};
 use crate::maps::{MAPPINGS, Mappings, NODE_WORDS, PATH_BYTES};
 
 /// Levels of the tree: it has at least ten branches each.
@@ -119,7 +119,7 @@ pub extern "C" fn note_mapping(address: u64, only_code: u64) -> u64 {
 #[inline(always)]
 fn search(mappings: &mut Mappings, address: u64) -> u64 {
     let mm: u64 = load(Task::current().0, &TASK_MM);
-    let mut entry = copy::<u64>(mm + u64::from(MM_MAPPINGS.load())).unwrap_or(0);
+    let mut entry = read::<u64>(mm + u64::from(MM_MAPPINGS.load()));
     for _ in 0..LEVELS_MAX {
         let kind = (entry >> KIND_SHIFT) & KIND_MASK;
         let node = entry & !NODE_MASK;
@@ -157,9 +157,8 @@ fn search(mappings: &mut Mappings, address: u64) -> u64 {
 /// Writes what is known of the mapped file.
 #[inline(always)]
 fn describe_file(mappings: &mut Mappings, index: usize, file: u64) {
-    let pointer = |base: u64, offset: &aya_ebpf::Global<u32>| {
-        copy::<u64>(base + u64::from(offset.load())).unwrap_or(0)
-    };
+    let pointer =
+        |base: u64, offset: &aya_ebpf::Global<u32>| read::<u64>(base + u64::from(offset.load()));
     let mapping = &mut mappings.list[index];
     mapping.flags = 0;
     mapping.inode = 0;
@@ -172,7 +171,7 @@ fn describe_file(mappings: &mut Mappings, index: usize, file: u64) {
     let inode = pointer(dentry, &DENTRY_INODE);
     mapping.inode = pointer(inode, &INODE_INO);
     let device = pointer(inode, &INODE_SB) + u64::from(SB_DEV.load());
-    mapping.device = copy(device).unwrap_or(0);
+    mapping.device = read(device);
     mapping.flags = MAPPING_FILE;
     let mut len = 0;
     for _ in 0..NAMES_MAX {

@@ -19,7 +19,7 @@ use crate::globals::{
     TASK_READ_BYTES, TASK_RUNTIME, TASK_SIGNAL, TASK_STIME, TASK_THREAD_NODE, TASK_UTIME,
     TASK_WRITE_BYTES, VFSMOUNT_ROOT,
 };
-use crate::kernel::{Object, Task, address, copy, cpu_time, has, load, load_or_zero};
+use crate::kernel::{Object, Task, address, cpu_time, has, load, load_or_zero, read};
 
 /// Arguments up to this length travel in the smaller of two sizes of record.
 const ARGV_BYTES_SMALL: usize = 256;
@@ -133,6 +133,8 @@ fn path_names(strings: *mut u8, file: Object) -> u64 {
     let mut root = mount_root(mount);
     let mut len = 0_u64;
     for _ in 0..EXE_NAMES_MAX {
+        // Here, so that both ways through the loop leave the verifier with the same bounds.
+        len &= EXE_BYTES_MAX as u64 - 1;
         let parent = word(dentry, &DENTRY_PARENT);
         if dentry == root {
             let below = word(mount, &MOUNT_PARENT);
@@ -144,7 +146,6 @@ fn path_names(strings: *mut u8, file: Object) -> u64 {
             root = mount_root(mount);
             continue;
         }
-        len &= EXE_BYTES_MAX as u64 - 1;
         // SAFETY: `len` is below EXE_BYTES_MAX, and twice as many bytes are there.
         let copied = unsafe {
             bpf_probe_read_kernel_str(
@@ -178,7 +179,7 @@ fn mount_root(mount: u64) -> u64 {
 /// Copies a word that lies `offset` bytes beyond an address; zero if it cannot be read.
 #[inline(always)]
 fn word(address: u64, offset: &aya_ebpf::Global<u32>) -> u64 {
-    copy(address + u64::from(offset.load())).unwrap_or(0)
+    read(address + u64::from(offset.load()))
 }
 
 /// `sched_process_exit(struct task_struct *[, bool group_dead])`
@@ -295,14 +296,15 @@ impl Usage {
 #[inline(always)]
 fn add_threads(usage: &mut Usage, signal: Object) {
     let head = address(signal, &SIGNAL_THREAD_HEAD);
-    let mut node = copy::<u64>(head).unwrap_or(head);
+    let mut node = read::<u64>(head);
     for _ in 0..THREADS_MAX {
-        if node == head {
+        // Zero: it could not be read.
+        if node == head || node == 0 {
             break;
         }
         let task = node - u64::from(TASK_THREAD_NODE.load());
         usage.add(&copied_usage(task));
-        node = copy::<u64>(node).unwrap_or(head);
+        node = read::<u64>(node);
     }
 }
 
@@ -311,7 +313,7 @@ fn add_threads(usage: &mut Usage, signal: Object) {
 fn copied_usage(task: u64) -> Usage {
     let word = |offset: &aya_ebpf::Global<u32>| {
         if has(offset) {
-            copy::<u64>(task + u64::from(offset.load())).unwrap_or(0)
+            read::<u64>(task + u64::from(offset.load()))
         } else {
             0
         }

@@ -20,7 +20,9 @@ use crate::globals::{
     SIGHAND_ACTION, SIGNAL_FLAGS, SIGNAL_GROUP_EXIT_CODE, TASK_BLOCKED, TASK_ERROR_CODE,
     TASK_FLAGS, TASK_FS_BASE, TASK_GS_BASE, TASK_SIGHAND, TASK_SIGNAL, TASK_STACK, TASK_TRAP_NR,
 };
-use crate::kernel::{Object, SIGNAL_UNKILLABLE, Task, copy, copy_to, has, load, load_or_zero};
+use crate::kernel::{
+    Object, SIGNAL_UNKILLABLE, Task, copy, copy_to, has, load, load_or_zero, read,
+};
 use crate::maps::{ASKED, DYING, FAULT_SCRATCH, FAULTS, Fault, MAPPINGS, Process, SENDERS};
 
 const SIGKILL: u32 = 9;
@@ -297,7 +299,7 @@ fn fatal(ctx: &BtfTracePointContext, task: Task, delivered: u32, signal: u32) {
     let sp = match fault {
         // SAFETY: as above.
         Some(fault) => unsafe { (*fault).sp },
-        None => copy(registers + u64::from(REGISTER_SP.load())).unwrap_or(0),
+        None => read(registers + u64::from(REGISTER_SP.load())),
     };
     // A thread that another's crash takes along has nothing to show.
     let dumps_core = delivered == signal && signal < 32 && CORE_SIGNALS & bit(signal & 31) != 0;
@@ -448,7 +450,7 @@ unsafe fn describe(record: *mut SignalFatal, death: &Death) -> u8 {
             flags |= SIGNAL_HAS_REGISTERS;
         }
         let is_fault = info.code > 0 && info.code != SI_KERNEL;
-        let mut ip = copy::<u64>(registers + u64::from(REGISTER_IP.load())).unwrap_or(0);
+        let mut ip = read::<u64>(registers + u64::from(REGISTER_IP.load()));
         (&raw mut (*record).signal).write(death.signal);
         (&raw mut (*record).code).write(info.code);
         (&raw mut (*record).fault_address).write(if is_fault { info.first } else { 0 });
@@ -622,8 +624,8 @@ fn remember_fault(task: Task, signal: u32, info: u64) {
     unsafe {
         (*fault).start_boot_ns = task.process_start();
         (*fault).address = info.first;
-        (*fault).ip = copy(registers + u64::from(REGISTER_IP.load())).unwrap_or(0);
-        (*fault).sp = copy(registers + u64::from(REGISTER_SP.load())).unwrap_or(0);
+        (*fault).ip = read(registers + u64::from(REGISTER_IP.load()));
+        (*fault).sp = read(registers + u64::from(REGISTER_SP.load()));
         (*fault).error_code = load_or_zero(task.0, &TASK_ERROR_CODE);
         (*fault).trap_number = load_or_zero(task.0, &TASK_TRAP_NR);
         (*fault).signal = signal;

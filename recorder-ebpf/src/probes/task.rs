@@ -13,7 +13,7 @@ use crate::globals::{
 };
 use crate::kernel::{
     MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES, Object, PF_FORKNOEXEC, PF_KTHREAD, Task, address,
-    copy, has, load, load_or_zero, rss_pages,
+    has, load, load_or_zero, read, rss_pages,
 };
 
 /// Threads of one process whose accounting is added up at most.
@@ -151,10 +151,14 @@ impl Used {
     #[inline(always)]
     fn add_threads(&mut self, signal: Object) -> bool {
         let head = address(signal, &SIGNAL_THREAD_HEAD);
-        let mut node = copy::<u64>(head).unwrap_or(head);
+        let mut node = read::<u64>(head);
         for _ in 0..THREADS_MAX {
             if node == head {
                 return true;
+            }
+            // It could not be read.
+            if node == 0 {
+                return false;
             }
             let task = node - u64::from(TASK_THREAD_NODE.load());
             self.user_ns += word(task, &TASK_UTIME);
@@ -162,7 +166,7 @@ impl Used {
             self.runtime_ns += word(task, &TASK_RUNTIME);
             self.read_bytes += word(task, &TASK_READ_BYTES);
             self.write_bytes += word(task, &TASK_WRITE_BYTES);
-            node = copy::<u64>(node).unwrap_or(head);
+            node = read::<u64>(node);
         }
         node == head
     }
@@ -172,7 +176,7 @@ impl Used {
 #[inline(always)]
 fn word(task: u64, offset: &aya_ebpf::Global<u32>) -> u64 {
     if has(offset) {
-        copy::<u64>(task + u64::from(offset.load())).unwrap_or(0)
+        read::<u64>(task + u64::from(offset.load()))
     } else {
         0
     }
