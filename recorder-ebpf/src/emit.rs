@@ -9,7 +9,7 @@ use aya_ebpf::helpers::generated::{
     bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, bpf_ringbuf_query, bpf_ringbuf_reserve,
     bpf_ringbuf_submit,
 };
-use recorder_ebpf::abi::{EventKind, Header, KIND_SLOTS, Lane};
+use recorder_ebpf::abi::{EventKind, HEADER_OWN, Header, KIND_SLOTS, Lane};
 
 use crate::kernel::Task;
 use crate::maps::{FAILURE_RING, LANE_STATS, LIFECYCLE_RING};
@@ -62,6 +62,10 @@ impl<T> Slot<T> {
     pub fn header(&self, task: Task, len: u32, flags: u8) -> Header {
         let (uid, gid) = task.ids();
         let comm = task.comm();
+        let flags = match self.kind {
+            EventKind::SignalFatal | EventKind::TaskHung => flags | own(task),
+            _ => flags,
+        };
         Header {
             start_boot_ns: task.process_start(),
             cgroup_id: task.cgroup_id(),
@@ -111,6 +115,12 @@ impl<T> Slot<T> {
         // SAFETY: `record` is what `reserve` returned, and this is its last use.
         unsafe { bpf_ringbuf_submit(self.record.cast::<c_void>(), u64::from(flags)) };
     }
+}
+
+/// The flag that tells the recorder's own descendants from the host's processes.
+#[inline(always)]
+pub fn own(task: Task) -> u8 {
+    if task.is_own() { HEADER_OWN } else { 0 }
 }
 
 /// Nanoseconds since boot, suspend included.

@@ -156,13 +156,14 @@ macro_rules! for_each_field {
 /// - `COUNTER_BYTES`: size of a `percpu_counter`.
 /// - `MEMORY_HIERARCHY`: number of the cgroup hierarchy that has the memory controller.
 /// - `SUBREAPER_BIT`: bit offset in `signal_struct` of the mark of processes that take in orphans.
+/// - `AGENT`: tgid of the recorder itself, 0 if it does not know the kernel's number of it.
 /// - `UPID_BYTES`: size of a `upid`: a pid's number in one namespace, and the namespace.
 #[macro_export]
 macro_rules! for_each_fact {
     ($callback:ident) => {
         $callback! {
             ARCH PAGE_KIB REGISTERS_BYTES REGISTERS_TOP REGISTER_IP REGISTER_SP MEMORY_SUBSYSTEM COUNTER_BYTES
-            MEMORY_HIERARCHY SUBREAPER_BIT UPID_BYTES
+            MEMORY_HIERARCHY SUBREAPER_BIT UPID_BYTES AGENT
         }
     };
 }

@@ -10,12 +10,15 @@ use recorder_ebpf::abi::{Lineage, PROCESS_ADOPTED, PROCESS_FORKED};
 use recorder_ebpf::fields::ABSENT;
 
 use crate::globals::{
-    CGROUP_NODE, COUNTER_BYTES, CRED_GID, CRED_UID, CSS_CGROUP, CSS_SET_CGROUP, CSS_SET_SUBSYS,
+    AGENT, CGROUP_NODE, COUNTER_BYTES, CRED_GID, CRED_UID, CSS_CGROUP, CSS_SET_CGROUP, CSS_SET_SUBSYS,
     MEMORY_SUBSYSTEM, MM_RSS_COUNTS, MM_RSS_STAT, NODE_ID, PERCPU_COUNTER_COUNT, PID_LEVEL,
     PID_NUMBERS, SIGNAL_FLAGS, SUBREAPER_BIT, TASK_CGROUPS, TASK_COMM, TASK_CRED, TASK_FLAGS,
     TASK_LEADER, TASK_LOGIN_UID, TASK_PARENT, TASK_PID, TASK_SESSION, TASK_SIGNAL, TASK_START,
     TASK_TGID, TASK_THREAD_PID, UPID_BYTES,
 };
+
+/// Ancestors looked at: a collector's script, what that starts, and so on.
+const ANCESTORS_MAX: usize = 8;
 
 /// A pointer to a kernel structure whose type the verifier knows.
 pub type Object = *const u8;
@@ -129,6 +132,23 @@ impl Task {
     #[inline(always)]
     pub fn parent_tgid(self) -> u32 {
         load(load(self.0, &TASK_PARENT), &TASK_TGID)
+    }
+
+    /// Whether the recorder started it, or started what started it: its crash is no failure of the host.
+    #[inline(always)]
+    pub fn is_own(self) -> bool {
+        let agent = AGENT.load();
+        if agent == 0 {
+            return false;
+        }
+        let mut ancestor = self.0;
+        for _ in 0..ANCESTORS_MAX {
+            ancestor = load(ancestor, &TASK_PARENT);
+            if load::<u32>(ancestor, &TASK_TGID) == agent {
+                return true;
+            }
+        }
+        false
     }
 
     /// Its name, as two words.

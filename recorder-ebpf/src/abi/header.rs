@@ -5,6 +5,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Length of a task's name in the kernel, its NUL included.
 pub const COMM_LEN: usize = 16;
 
+/// Flag of [`Header::flags`], whatever the kind: the process is a descendant of the recorder. Set for fatal signals, hung
+/// tasks, and exits that are not a success.
+pub const HEADER_OWN: u8 = 0x80;
+
 /// The first 72 bytes of every record.
 ///
 /// The process is the event's subject: who died, executed, was killed. Events without one (an I/O error completes in

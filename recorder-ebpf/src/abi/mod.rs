@@ -21,7 +21,7 @@ mod task;
 pub use block::IoError;
 pub use cgroup::CgroupChange;
 pub use filesystem::WritebackError;
-pub use header::{COMM_LEN, EventKind, Header, Lane, decode};
+pub use header::{COMM_LEN, EventKind, HEADER_OWN, Header, Lane, decode};
 pub use layout::{LAYOUT_HASH, LAYOUT_HASH_SYMBOL};
 pub use limits::{
     ARGV_BYTES_MAX, CGROUP_PATH_BYTES_MAX, CPUS_MAX, EXE_BYTES_MAX, EXE_NAMES_MAX, FAULTS_MAX,

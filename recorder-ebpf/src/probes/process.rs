@@ -8,7 +8,7 @@ use recorder_ebpf::abi::{
     EventKind, Exec, Exit, FILENAME_BYTES_MAX, TaskHung,
 };
 
-use crate::emit::reserve;
+use crate::emit::{own, reserve};
 use crate::globals::{
     BPRM_FILENAME, CRED_EGID, CRED_EUID, DENTRY_NAME, DENTRY_PARENT, FILE_DENTRY, FILE_MNT,
     MM_ARG_END, MM_ARG_START, MM_EXE_FILE, MOUNT_MNT, MOUNT_PARENT, MOUNT_POINT, PAGE_KIB,
@@ -210,9 +210,11 @@ pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
     } else {
         of_leader
     };
+    // Only failures can be incidents; a success costs nothing here.
+    let own = if status == 0 { 0 } else { own(task) };
     let (user_ns, system_ns) = cpu_time(usage.user_ns, usage.system_ns, usage.runtime_ns);
     let exit = Exit {
-        header: slot.header(task, size_of::<Exit>() as u32, task.process_flags()),
+        header: slot.header(task, size_of::<Exit>() as u32, task.process_flags() | own),
         user_ns,
         system_ns,
         read_bytes: usage.read_bytes,

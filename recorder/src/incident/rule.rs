@@ -3,8 +3,8 @@
 use std::mem::offset_of;
 
 use recorder_ebpf::abi::{
-    COMM_LEN, EventKind, Exit, Header, IoError, OomKill, SignalFatal, TaskHung, WritebackError,
-    decode,
+    COMM_LEN, EventKind, Exit, HEADER_OWN, Header, IoError, OomKill, SignalFatal, TaskHung,
+    WritebackError, decode,
 };
 
 use super::fingerprint::{self, Fingerprint};
@@ -112,9 +112,15 @@ impl WatchList {
 
 /// Returns the rule that fires on a record, if one does.
 ///
+/// None does on what happens to the recorder's own descendants: a collector that crashes is reported in the evidence that it
+/// was to give, and must not be the reason to run it again. An OOM kill of one is the host's failure all the same.
+///
 /// Executions, and exits of what is not watched, cost a look at one byte, or one more at the name; nothing is copied.
 pub(super) fn find(record: &[u8], watch: &WatchList) -> Option<Finding> {
     let kind = EventKind::from_number(*record.get(offset_of!(Header, kind))?)?;
+    if *record.get(offset_of!(Header, flags))? & HEADER_OWN != 0 {
+        return None;
+    }
     let (rule, fingerprint) = match kind {
         EventKind::ProcessExec
         | EventKind::CgroupMkdir

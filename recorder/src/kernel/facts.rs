@@ -43,6 +43,14 @@ const REGISTERS: Registers = Registers {
     sp: 31 * 8,
 };
 
+/// Returns the kernel's number of this process: that of its pid namespace, if that is the first one.
+///
+/// <https://github.com/torvalds/linux/blob/v6.12/include/linux/proc_ns.h#L46>
+fn own_tgid() -> Option<u32> {
+    let namespace = std::fs::read_link("/proc/self/ns/pid").ok()?;
+    (namespace.to_str()? == "pid:[4026531836]").then(std::process::id)
+}
+
 impl Facts {
     /// Finds out.
     pub fn of(btf: &Btf<'_>) -> Self {
@@ -76,6 +84,7 @@ impl Facts {
                 btf.bit("signal_struct", "is_child_subreaper")
                     .unwrap_or(ABSENT),
             ),
+            ("AGENT", own_tgid().unwrap_or(0)),
             ("UPID_BYTES", btf.size("upid").unwrap_or(0)),
         ]);
         Self { globals, missing }

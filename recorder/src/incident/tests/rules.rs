@@ -38,6 +38,7 @@ fn a_crash_is_an_incident() {
         start_boot_ns: Some(813),
         comm: Some("nginx".into()),
         cgroup_id: Some(99),
+        memory_cgroup_id: None,
         device: None,
     };
     assert_eq!(incident.subject, subject);
@@ -155,7 +156,7 @@ fn a_request_is_an_incident_that_no_cooldown_holds_up() {
     let mut engine = engine();
     let manual = Manual {
         reason: Some("it is slow".into()),
-        requester: Subject {
+        subject: Subject {
             pid: Some(4),
             ..Subject::default()
         },
@@ -308,4 +309,11 @@ fn lifecycle_records_allocate_nothing() {
         assert_eq!(engine.on_record(record, CLOCKS), None);
     }
     assert_eq!(allocations_of_this_thread(), before);
+}
+
+#[test]
+fn the_recorders_own_descendants_are_no_incidents() {
+    let mut crash = crash(START, "collector", 812, 0x1234);
+    crash.header.flags |= recorder_ebpf::abi::HEADER_OWN;
+    assert!(!fires(crash));
 }
