@@ -120,7 +120,7 @@ impl<T> Slot<T> {
 /// The flag that tells the recorder's own descendants from the host's processes.
 #[inline(always)]
 pub fn own(task: Task) -> u8 {
-    if task.is_own() { HEADER_OWN } else { 0 }
+    task.is_own() * HEADER_OWN
 }
 
 /// Nanoseconds since boot, suspend included.

@@ -10,11 +10,11 @@ use recorder_ebpf::abi::{Lineage, PROCESS_ADOPTED, PROCESS_FORKED};
 use recorder_ebpf::fields::ABSENT;
 
 use crate::globals::{
-    AGENT, CGROUP_NODE, COUNTER_BYTES, CRED_GID, CRED_UID, CSS_CGROUP, CSS_SET_CGROUP, CSS_SET_SUBSYS,
-    MEMORY_SUBSYSTEM, MM_RSS_COUNTS, MM_RSS_STAT, NODE_ID, PERCPU_COUNTER_COUNT, PID_LEVEL,
-    PID_NUMBERS, SIGNAL_FLAGS, SUBREAPER_BIT, TASK_CGROUPS, TASK_COMM, TASK_CRED, TASK_FLAGS,
-    TASK_LEADER, TASK_LOGIN_UID, TASK_PARENT, TASK_PID, TASK_SESSION, TASK_SIGNAL, TASK_START,
-    TASK_TGID, TASK_THREAD_PID, UPID_BYTES,
+    AGENT, CGROUP_NODE, COUNTER_BYTES, CRED_GID, CRED_UID, CSS_CGROUP, CSS_SET_CGROUP,
+    CSS_SET_SUBSYS, MEMORY_SUBSYSTEM, MM_RSS_COUNTS, MM_RSS_STAT, NODE_ID, PERCPU_COUNTER_COUNT,
+    PID_LEVEL, PID_NUMBERS, SIGNAL_FLAGS, SUBREAPER_BIT, TASK_CGROUPS, TASK_COMM, TASK_CRED,
+    TASK_FLAGS, TASK_LEADER, TASK_LOGIN_UID, TASK_PARENT, TASK_PID, TASK_SESSION, TASK_SIGNAL,
+    TASK_START, TASK_TGID, TASK_THREAD_PID, UPID_BYTES,
 };
 
 /// Ancestors looked at: a collector's script, what that starts, and so on.
@@ -134,21 +134,24 @@ impl Task {
         load(load(self.0, &TASK_PARENT), &TASK_TGID)
     }
 
-    /// Whether the recorder started it, or started what started it: its crash is no failure of the host.
+    /// One if the recorder started it, or started what started it, else zero: its crash is no failure of the host.
+    ///
+    /// Without a branch, since the verifier would follow all that comes behind it once for each ancestor.
     #[inline(always)]
-    pub fn is_own(self) -> bool {
+    pub fn is_own(self) -> u8 {
         let agent = AGENT.load();
-        if agent == 0 {
-            return false;
-        }
         let mut ancestor = self.0;
+        let mut found = 0;
         for _ in 0..ANCESTORS_MAX {
             ancestor = load(ancestor, &TASK_PARENT);
-            if load::<u32>(ancestor, &TASK_TGID) == agent {
-                return true;
+            let mut same = u64::from(load::<u32>(ancestor, &TASK_TGID) ^ agent);
+            // SAFETY: arithmetic in a register: one below zero has the highest bit set, and no other 32-bit difference has.
+            unsafe {
+                core::arch::asm!("{same} += -1", "{same} >>= 63", same = inout(reg) same, options(pure, nomem, nostack));
             }
+            found |= same;
         }
-        false
+        found as u8
     }
 
     /// Its name, as two words.

@@ -11,6 +11,7 @@ pub mod config;
 pub mod death;
 pub mod dump;
 pub mod event;
+pub mod evidence;
 pub mod export;
 pub mod harmless;
 pub mod identity;

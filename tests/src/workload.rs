@@ -127,6 +127,11 @@ impl Workload {
         Json::parse(&line)
     }
 
+    /// Returns what it said first.
+    pub fn facts(&self) -> Json {
+        self.facts.clone()
+    }
+
     /// Returns its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()

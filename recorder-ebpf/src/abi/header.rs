@@ -7,7 +7,7 @@ pub const COMM_LEN: usize = 16;
 
 /// Flag of [`Header::flags`], whatever the kind: the process is a descendant of the recorder. Set for fatal signals, hung
 /// tasks, and exits that are not a success.
-pub const HEADER_OWN: u8 = 0x80;
+pub const HEADER_OWN: u8 = 0x20;
 
 /// The first 72 bytes of every record.
 ///

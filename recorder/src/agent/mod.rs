@@ -7,6 +7,7 @@
 //! | `dumps` | writes dumps |
 //! | `samples` | samples the host, reads the kernel's log |
 //! | `look` | looks for processes that were forked and have executed nothing |
+//! | `evidence` | each waits for one collector |
 
 mod crash;
 mod host;
@@ -31,8 +32,9 @@ use tokio::sync::oneshot;
 use crate::api;
 use crate::config::{Paths, RecordConfig, Seconds, saturating_ns};
 use crate::dump::{Limits, ProbeState};
+use crate::evidence::{Collectors, EvidenceConfig};
 use crate::identity::{Directory, Identities, Look, look_at_host};
-use crate::incident::{Engine, EngineConfig, Span};
+use crate::incident::{Engine, EngineConfig, Span, Subject};
 use crate::ingest::{Command, Commands, Connections, DataPlane, now_pair, samples};
 use crate::kernel::{self, Kernel, TaskIterator};
 use crate::redact::Rules;
@@ -101,6 +103,10 @@ pub fn run(paths: &Paths, config: &RecordConfig) -> Result<()> {
         },
     )
     .context("cannot start the data plane")?;
+    let plane = match collectors(paths, config) {
+        Some(collectors) => plane.with_collectors(collectors),
+        None => plane,
+    };
     let listener = listen(&paths.control_socket())?;
 
     for probe in &probes {
@@ -136,6 +142,7 @@ pub fn run(paths: &Paths, config: &RecordConfig) -> Result<()> {
         start,
         config: serde_json::to_value(config).context("cannot describe the configuration")?,
         probes: probes.clone(),
+        evidence_patience: config.evidence_grace,
         status: Arc::clone(&dumps),
         commands: commands.clone(),
         directory: Directory::default(),
@@ -224,7 +231,8 @@ fn control(listener: UnixListenerStd, commands: Commands, maker: StatusMaker) ->
                     // Nobody waits for the answer: the dump's line is the answer.
                     let (reply, _) = oneshot::channel();
                     let reason = Some("SIGUSR1".to_owned());
-                    commands.send(Command::Trigger { reason, reply });
+                    let subject = Subject::default();
+                    commands.send(Command::Trigger { reason, subject, reply });
                 }
             }
         }
@@ -252,6 +260,27 @@ fn listen(path: &Path) -> Result<UnixListenerStd> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).with_context(context)?;
     listener.set_nonblocking(true).with_context(context)?;
     Ok(listener)
+}
+
+/// Starts those who collect evidence. That they cannot be started is no reason not to record.
+fn collectors(paths: &Paths, config: &RecordConfig) -> Option<Collectors> {
+    if !config.evidence {
+        return None;
+    }
+    let evidence = EvidenceConfig {
+        builtin: config.evidence_builtin.clone(),
+        collectors: config.collectors.clone(),
+        max_bytes: config.evidence_max_bytes.0.min(config.max_dump_bytes.0 / 2),
+        parallel: usize::try_from(config.evidence_parallel).unwrap_or(1),
+        keep_free_bytes: config.dumps_keep_free.0,
+    };
+    match Collectors::start(&evidence, &paths.state_dir.join("evidence")) {
+        Ok(collectors) => Some(collectors),
+        Err(error) => {
+            warn(&format!("no evidence is collected: {error}"));
+            None
+        }
+    }
 }
 
 fn budget(config: &RecordConfig) -> Budget {

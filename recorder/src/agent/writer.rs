@@ -1,6 +1,7 @@
 //! The thread that writes dumps.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Result;
 use crossbeam_channel::Receiver;
@@ -22,6 +23,8 @@ pub(super) struct Writer {
     pub(super) start: ClockPair,
     pub(super) config: serde_json::Value,
     pub(super) probes: Vec<Probe>,
+    /// How long a dump waits for its evidence.
+    pub(super) evidence_patience: Duration,
     pub(super) status: Arc<Mutex<DumpStatus>>,
     pub(super) commands: Commands,
     /// Of the last dump.
@@ -54,6 +57,10 @@ impl Writer {
 
     fn write(&mut self, frozen: &FrozenIncident) -> Result<Written> {
         self.commands.fill(&mut self.directory);
+        let evidence = match &frozen.evidence {
+            Some(collection) => collection.finish(self.evidence_patience),
+            None => Evidence::default(),
+        };
         let room = self.store.make_room(self.limits.max_dump_bytes)?;
         let limits = Limits {
             max_dump_bytes: room.dump_bytes,
@@ -71,7 +78,7 @@ impl Writer {
             config: &self.config,
             probes: &self.probes,
             kernel: &frozen.counters,
-            evidence: &Evidence::default(),
+            evidence: &evidence,
             enrich: &|body| names.enrich(body),
         };
         Ok(dump::write(self.store.directory(), &input, &limits)?)

@@ -14,6 +14,8 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::types::{Failure, Status, TriggerReply, TriggerRequest};
+use crate::evidence::builtin::process_start_boot_ns;
+use crate::incident::Subject;
 use crate::ingest::{self, Command, Commands};
 
 /// How long the data plane may take to answer.
@@ -59,7 +61,7 @@ async fn status(State(agent): State<Arc<Agent>>) -> Response {
 
 async fn trigger(
     State(agent): State<Arc<Agent>>,
-    Json(TriggerRequest { reason }): Json<TriggerRequest>,
+    Json(TriggerRequest { reason, pid }): Json<TriggerRequest>,
 ) -> Response {
     if reason
         .as_ref()
@@ -68,8 +70,25 @@ async fn trigger(
         let error = format!("the reason is longer than {REASON_MAX} bytes");
         return failure(StatusCode::BAD_REQUEST, error);
     }
+    let subject = match pid {
+        Some(pid) => match living(pid) {
+            Some(subject) => subject,
+            None => {
+                return failure(
+                    StatusCode::BAD_REQUEST,
+                    format!("there is no process {pid}"),
+                );
+            }
+        },
+        None => Subject::default(),
+    };
     let (reply, answer) = oneshot::channel();
-    match ask(&agent, Command::Trigger { reason, reply }, answer).await {
+    let command = Command::Trigger {
+        reason,
+        subject,
+        reply,
+    };
+    match ask(&agent, command, answer).await {
         Ok(Some(triggered)) => Json(TriggerReply {
             incident: triggered.incident,
             joined: triggered.joined,
@@ -81,6 +100,20 @@ async fn trigger(
         ),
         Err(response) => response,
     }
+}
+
+/// Returns a process that lives, as the subject of an incident.
+fn living(pid: u32) -> Option<Subject> {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let stat = String::from_utf8_lossy(&stat);
+    let (before, _) = stat.rsplit_once(") ")?;
+    let (_, comm) = before.split_once('(')?;
+    Some(Subject {
+        pid: Some(pid),
+        start_boot_ns: process_start_boot_ns(&stat),
+        comm: Some(comm.to_owned()),
+        ..Subject::default()
+    })
 }
 
 async fn unknown() -> Response {

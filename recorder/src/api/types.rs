@@ -144,6 +144,9 @@ pub struct TriggerRequest {
     /// Why; it stands in the dump.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<String>,
+    /// A process that it is about.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub pid: Option<u32>,
 }
 
 /// The incident that a request made.

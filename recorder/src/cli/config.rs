@@ -100,6 +100,15 @@ fn print_toml<'a>(loaded: &Loaded, settings: impl Iterator<Item = &'a Setting>) 
             None => writeln!(out, "# {key} is not set")?,
         }
     }
+    for collector in &loaded.config.collectors {
+        let origin = match loaded.collectors.get(&collector.name) {
+            Some(Origin::File { path, line }) => format!("{}:{line}", path.display()),
+            _ => "default".to_owned(),
+        };
+        let text = toml::to_string(collector).map_err(io::Error::other)?;
+        let text = text.replace("\n[environment]", "\n[collector.environment]");
+        writeln!(out, "\n[[collector]]  # {origin}\n{}", text.trim_end())?;
+    }
     Ok(())
 }
 
@@ -114,11 +123,17 @@ fn print_json<'a>(loaded: &Loaded, settings: impl Iterator<Item = &'a Setting>) 
             })
         })
         .collect();
+    let collectors: Vec<_> = loaded
+        .config
+        .collectors
+        .iter()
+        .map(|one| json!({"collector": one, "origin": loaded.collectors.get(&one.name)}))
+        .collect();
     let mut out = io::stdout().lock();
     writeln!(
         out,
         "{}",
-        json!({"files": loaded.files, "settings": settings})
+        json!({"files": loaded.files, "settings": settings, "collectors": collectors})
     )?;
     Ok(())
 }

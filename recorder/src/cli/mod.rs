@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod doctor;
+pub mod evidence;
 pub mod export;
 pub mod extract;
 pub mod list;
@@ -72,6 +73,9 @@ enum Command {
     Verify(verify::Args),
     /// Check whether this host can record
     Doctor(doctor::Args),
+    /// Collect evidence: the agent does
+    #[command(hide = true)]
+    Evidence(evidence::Args),
     /// Show or check the configuration
     Config(config::Args),
 }
@@ -98,6 +102,7 @@ pub fn main() -> ExitCode {
         Command::Symbolize(args) => symbolize::run(args, &paths),
         Command::Verify(args) => verify::run(args, &paths),
         Command::Doctor(args) => doctor::run(args, &paths),
+        Command::Evidence(args) => evidence::run(args),
         Command::Config(args) => config::run(args, &file),
     };
     finish(done)

@@ -15,6 +15,9 @@ pub struct Args {
     /// Why; it stands in the dump
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+    /// Process that it is about: what is known of it is collected
+    #[arg(long, value_name = "PID")]
+    pid: Option<u32>,
     /// Write one JSON object
     #[arg(long)]
     json: bool,
@@ -25,6 +28,7 @@ pub fn run(args: &Args, paths: &Paths) -> Result<ExitCode> {
     let client = Client::new(paths.control_socket());
     let reply = client.trigger(&TriggerRequest {
         reason: args.reason.clone(),
+        pid: args.pid,
     })?;
     let mut out = stdout().lock();
     if args.json {

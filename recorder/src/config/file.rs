@@ -15,16 +15,22 @@ use std::path::{Path, PathBuf};
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
-use serde::Serialize;
+use serde::de::IntoDeserializer as _;
+use serde::{Deserialize as _, Serialize};
 use thiserror::Error;
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::settings::{SETTINGS, Setting};
 use super::suggest::nearest;
 use super::{Contradiction, RecordConfig};
+use crate::evidence::Collector;
+use crate::incident::Rule;
 
 /// Where the configuration is unless the user says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/recorder/recorder.toml";
+/// The tables that define collectors.
+const COLLECTOR: &str = "collector";
 /// Longest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
@@ -65,6 +71,8 @@ pub struct Loaded {
     pub files: Vec<PathBuf>,
     /// By key of the setting.
     origins: BTreeMap<&'static str, Origin>,
+    /// Where each collector comes from, by its name.
+    pub collectors: BTreeMap<String, Origin>,
 }
 
 impl Loaded {
@@ -111,6 +119,7 @@ impl ConfigFile {
             config: given.clone(),
             files: Vec::new(),
             origins: BTreeMap::new(),
+            collectors: BTreeMap::new(),
         };
         for path in self.files()? {
             let text = read(&path)?;
@@ -196,6 +205,17 @@ fn take(loaded: &mut Loaded, path: &Path, text: &str) -> Result<(), ConfigError>
         .map_err(|error| invalid(error.span().unwrap_or_default(), one_line(error.message())))?;
     for (table, content) in tables.get_ref() {
         let (name, span) = (table.get_ref().as_ref(), table.span());
+        if name == COLLECTOR {
+            let DeValue::Array(collectors) = content.get_ref() else {
+                return Err(invalid(span, "collector: write [[collector]]".to_owned()));
+            };
+            for collector in collectors.iter() {
+                let start = line(text, collector.span().start);
+                take_collector(loaded, path, start, collector)
+                    .map_err(|(at, what)| invalid(at.unwrap_or(collector.span()), what))?;
+            }
+            continue;
+        }
         let known = SETTINGS
             .iter()
             .any(|setting| setting.key.split('.').next() == Some(name));
@@ -222,6 +242,52 @@ fn take(loaded: &mut Loaded, path: &Path, text: &str) -> Result<(), ConfigError>
     Ok(())
 }
 
+/// Takes a collector; one of the same name makes way for it.
+fn take_collector(
+    loaded: &mut Loaded,
+    path: &Path,
+    line: usize,
+    value: &Spanned<DeValue<'_>>,
+) -> Result<(), (Option<Range<usize>>, String)> {
+    let deserializer = value.clone().into_deserializer();
+    let collector = Collector::deserialize(deserializer)
+        .map_err(|error: toml::de::Error| (error.span(), explained(COLLECTOR, error.message())))?;
+    let rules = Rule::ALL.map(Rule::name);
+    collector
+        .validate(&rules)
+        .map_err(|what| (None, format!("{COLLECTOR}: {what}")))?;
+    let origin = Origin::File {
+        path: path.to_owned(),
+        line,
+    };
+    loaded.collectors.insert(collector.name.clone(), origin);
+    let collectors = &mut loaded.config.collectors;
+    match collectors.iter_mut().find(|one| one.name == collector.name) {
+        Some(one) => *one = collector,
+        None => collectors.push(collector),
+    }
+    Ok(())
+}
+
+/// Puts what serde says of a table into our words: "unknown field `a`, expected one of `b`, `c`".
+fn explained(table: &str, message: &str) -> String {
+    let names: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    match names.split_first() {
+        Some((key, known)) if message.starts_with("unknown field") => {
+            match nearest(key, known.iter().copied()) {
+                Some(meant) => {
+                    format!("unknown key \"{table}.{key}\": did you mean \"{table}.{meant}\"?")
+                }
+                None => format!(
+                    "unknown key \"{table}.{key}\": there are {}",
+                    known.join(", ")
+                ),
+            }
+        }
+        _ => format!("{table}: {}", one_line(message)),
+    }
+}
+
 /// Says that there is no such key, and which may be meant.
 fn unknown(key: &str) -> String {
     let keys = SETTINGS.iter().map(|setting| setting.key);
@@ -233,7 +299,8 @@ fn unknown(key: &str) -> String {
         .map(|setting| setting.key);
     let tables = SETTINGS
         .iter()
-        .filter_map(|setting| setting.key.split('.').next());
+        .filter_map(|setting| setting.key.split('.').next())
+        .chain([COLLECTOR]);
     let candidate = match key.contains('.') {
         true => moved.or_else(|| nearest(key, keys)),
         false => nearest(key, tables).or(moved),

@@ -12,10 +12,12 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{ArgAction, Args};
 use jiff::SignedDuration;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
+
+use crate::evidence::{Builtin, Collector};
 
 use crate::incident::Rule;
 
@@ -119,6 +121,30 @@ pub struct RecordConfig {
     /// Free space that dumps leave on their file system
     #[arg(long, value_name = "SIZE", default_value = "256MiB")]
     pub dumps_keep_free: Bytes,
+    /// Whether evidence is collected beside the events when an incident opens
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
+    pub evidence: bool,
+    /// Built-in collectors that run; "none" for none
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_delimiter = ',',
+        default_values_t = Builtin::ALL.map(|builtin| builtin.name().to_owned())
+    )]
+    pub evidence_builtin: Vec<String>,
+    /// Most evidence for one incident; never more than half of a dump
+    #[arg(long, value_name = "SIZE", default_value = "16MiB")]
+    pub evidence_max_bytes: Bytes,
+    /// How long a dump waits for evidence after its window has ended
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]
+    #[serde(rename = "evidence_grace_ns", serialize_with = "nanoseconds")]
+    pub evidence_grace: Duration,
+    /// Most collectors that run at once
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub evidence_parallel: u64,
+    /// Collectors of one's own: only files define them.
+    #[arg(skip)]
+    pub collectors: Vec<Collector>,
     /// What this place is called, in every dump: "paris-1"
     #[arg(long, value_name = "NAME", env = "RECORDER_ENVIRONMENT")]
     pub environment: Option<String>,
@@ -208,6 +234,7 @@ impl RecordConfig {
         if self.dumps_max_count == 0 {
             return fail("--dumps-max-count 0: at least one dump is kept".into());
         }
+        self.validate_evidence().map_err(Contradiction)?;
         for name in &self.watch {
             if name.is_empty() || name.len() > COMM_MAX {
                 return fail(format!(
@@ -263,6 +290,47 @@ impl fmt::Display for RuleWindow {
     }
 }
 
+impl RecordConfig {
+    fn validate_evidence(&self) -> Result<(), String> {
+        let names = Builtin::ALL.map(Builtin::name);
+        let is_none = |name: &String| name == NO_COLLECTOR && self.evidence_builtin.len() == 1;
+        for name in &self.evidence_builtin {
+            if !is_none(name) && !names.contains(&name.as_str()) {
+                let there = names.join(", ");
+                return Err(format!("--evidence-builtin {name:?}: there are {there}"));
+            }
+        }
+        if !(1..=PARALLEL_MAX).contains(&self.evidence_parallel) {
+            return Err(format!(
+                "--evidence-parallel {}: must be between 1 and {PARALLEL_MAX}",
+                self.evidence_parallel
+            ));
+        }
+        if self.evidence_grace > GRACE_MAX {
+            return Err(format!(
+                "--evidence-grace {}: at most {}, for other dumps wait as long",
+                Seconds(self.evidence_grace),
+                Seconds(GRACE_MAX)
+            ));
+        }
+        for collector in &self.collectors {
+            if collector.max_bytes > self.evidence_max_bytes {
+                return Err(format!(
+                    "collector {:?}: its max_bytes {} are more than --evidence-max-bytes {} for all",
+                    collector.name, collector.max_bytes, self.evidence_max_bytes
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Stands for no built-in collector at all.
+const NO_COLLECTOR: &str = "none";
+/// Most collectors at once.
+const PARALLEL_MAX: u64 = 32;
+/// Longest that a dump waits for evidence.
+const GRACE_MAX: Duration = Duration::from_secs(60);
 /// Longest name of a process that the kernel keeps.
 const COMM_MAX: usize = recorder_ebpf::abi::COMM_LEN - 1;
 /// Shortest time between two samples: at this pace they take one CPU's percent.
@@ -301,6 +369,21 @@ impl FromStr for Bytes {
     }
 }
 
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "write a size: \"48MiB\"")]
+        enum Written {
+            Number(u64),
+            Text(String),
+        }
+        match Written::deserialize(deserializer)? {
+            Written::Number(number) => Ok(Self(number)),
+            Written::Text(text) => text.parse().map_err(serde::de::Error::custom),
+        }
+    }
+}
+
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (unit, shift) in UNITS {
@@ -320,6 +403,26 @@ impl fmt::Display for Seconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} s", self.0.as_secs_f64())
     }
+}
+
+/// Reads a duration as flags and files have it: "60s".
+///
+/// # Errors
+///
+/// What to write instead.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    duration(text)
+}
+
+/// Writes a duration as flags and files have it, in the largest unit that is exact.
+pub fn text_of_duration(duration: Duration) -> String {
+    let ns = duration.as_nanos();
+    let units = [(1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us")];
+    let (one, unit) = units
+        .into_iter()
+        .find(|(one, _)| ns.is_multiple_of(*one))
+        .unwrap_or((1, "ns"));
+    format!("{}{unit}", ns / one)
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

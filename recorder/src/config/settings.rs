@@ -8,7 +8,7 @@ use std::time::Duration;
 use toml::Value;
 use toml::de::DeValue;
 
-use super::{Bytes, RecordConfig, RuleWindow, duration};
+use super::{Bytes, RecordConfig, RuleWindow, duration, text_of_duration};
 
 /// A setting.
 pub struct Setting {
@@ -82,6 +82,11 @@ pub static SETTINGS: &[Setting] = &settings! {
     "dumps.keep_free" dumps_keep_free,
     "redact.words" redact_word,
     "redact.no_defaults" no_default_redaction,
+    "evidence.enabled" evidence,
+    "evidence.builtin" evidence_builtin,
+    "evidence.max_bytes" evidence_max_bytes,
+    "evidence.grace" evidence_grace,
+    "evidence.parallel" evidence_parallel,
 };
 
 /// A value that a file can hold.
@@ -116,13 +121,7 @@ impl FromToml for Duration {
     }
 
     fn to_toml(&self) -> Option<Value> {
-        let ns = self.as_nanos();
-        let units = [(1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us")];
-        let (one, unit) = units
-            .into_iter()
-            .find(|(one, _)| ns.is_multiple_of(*one))
-            .unwrap_or((1, "ns"));
-        Some(format!("{}{unit}", ns / one).into())
+        Some(text_of_duration(*self).into())
     }
 }
 

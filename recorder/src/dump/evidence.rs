@@ -103,6 +103,8 @@ pub enum CollectorState {
     Crashed,
     /// It took longer than it may, and was killed.
     TimedOut,
+    /// It put out more than it may, or than there was room for, and was ended.
+    OverLimit,
     /// The dump could not wait for it any longer; what it had put out by then is kept.
     Late,
     /// What it was to look at is not there any more.
@@ -122,6 +124,7 @@ impl CollectorState {
             Self::Failed => "failed",
             Self::Crashed => "crashed",
             Self::TimedOut => "timed out",
+            Self::OverLimit => "over its limit",
             Self::Late => "late",
             Self::Absent => "absent",
             Self::NotStarted => "not started",

@@ -76,8 +76,8 @@ impl Process {
 pub struct Manual {
     /// Why, in the person's words.
     pub reason: Option<String>,
-    /// Process that asked; default if it is not known.
-    pub requester: Subject,
+    /// What it is about; default if that is nothing in particular.
+    pub subject: Subject,
     /// Sequence number of the agent's note about the request, on CPU 0 of the sample lane.
     pub sequence: u64,
 }
@@ -182,7 +182,7 @@ impl Engine {
                 cpu: 0,
                 sequence: manual.sequence,
             },
-            subject: manual.requester,
+            subject: manual.subject,
             reason: manual.reason,
         };
         Outcome::Opened(self.open(failure, suppressed_before, story))
@@ -291,6 +291,8 @@ impl Engine {
             id: id_at(story.unix_ns),
             rule: failure.rule,
             summary: story.summary.clone(),
+            trigger: story.trigger.clone(),
+            subject: story.subject.clone(),
             window_start_boot_ns,
             window_end_boot_ns,
         };

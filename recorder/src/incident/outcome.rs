@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::Rule;
+use super::{Rule, Subject, Trigger};
 
 /// What became of all triggers: `triggers = opened + joined + suppressed + overflow`, always.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +43,10 @@ pub struct Opened {
     pub rule: Rule,
     /// One sentence for people.
     pub summary: String,
+    /// The record that fired it.
+    pub trigger: Trigger,
+    /// What it happened to.
+    pub subject: Subject,
     /// Start of its window, in nanoseconds since boot.
     pub window_start_boot_ns: u64,
     /// End of its window, in nanoseconds since boot.

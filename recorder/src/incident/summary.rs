@@ -55,7 +55,12 @@ pub(super) fn subject(body: &Body) -> Subject {
         | Body::Loss(_)
         | Body::Unknown(_) => None,
     };
+    let memory_cgroup_id = match body {
+        Body::OomKill(kill) => kill.memory_cgroup_id,
+        _ => None,
+    };
     Subject {
+        memory_cgroup_id,
         pid: process.and_then(|process| process.pid),
         start_boot_ns: process.and_then(|process| process.start_boot_ns),
         comm: process.and_then(|process| process.comm.clone()),

@@ -62,6 +62,9 @@ pub struct Subject {
     /// Cgroup id.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cgroup_id: Option<u64>,
+    /// Id of the memory cgroup that ran out, in the hierarchy of the memory controller.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub memory_cgroup_id: Option<u64>,
     /// Block device or file system, "major:minor".
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub device: Option<String>,

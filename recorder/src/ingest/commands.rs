@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::State;
 use crate::identity::{Cursor, Directory, Page, Process};
+use crate::incident::Subject;
 
 /// Most requests that wait: they come from people.
 const QUEUE: usize = 64;
@@ -22,6 +23,8 @@ pub enum Command {
     Trigger {
         /// Why, in the words of who asks.
         reason: Option<String>,
+        /// What it is about.
+        subject: Subject,
         /// Where the answer goes; `None` if as many incidents are open as may be.
         reply: oneshot::Sender<Option<Triggered>>,
     },

@@ -28,6 +28,7 @@ pub use samples::{Ask, Asked, Inlet, Outlet, SAMPLE_BYTES_MAX, samples};
 
 use crate::dump::CpuStats;
 use crate::event::ClockPair;
+use crate::evidence::{Collection, Collectors};
 use crate::identity::Identities;
 use crate::incident::{Engine, EngineStats, Incident, Manual, Opened, Outcome, Subject};
 use crate::kernel::{Counters, Rings};
@@ -54,6 +55,8 @@ pub struct FrozenIncident {
     /// What the probes had counted just before the kernel rings were emptied for it: each record that they count is in the
     /// flight ring or lost.
     pub counters: Vec<CpuStats>,
+    /// What is collected beside the records, perhaps still being so.
+    pub evidence: Option<Arc<Collection>>,
 }
 
 /// What the data plane holds and counts, at one moment.
@@ -67,6 +70,14 @@ pub struct State {
     pub committed: [Vec<u64>; Lane::ALL.len()],
     /// The incidents.
     pub incidents: EngineStats,
+}
+
+/// What is kept of an incident while it is open.
+struct Held {
+    id: Uuid,
+    /// Held so that nothing of it is overwritten.
+    _window: Window,
+    evidence: Option<Arc<Collection>>,
 }
 
 /// Where the data plane says what people should know.
@@ -98,7 +109,9 @@ pub struct DataPlane {
     redactor: Redactor,
     committed: [Vec<u64>; Lane::ALL.len()],
     /// What led up to the incidents that are open.
-    held: Vec<(Uuid, Window)>,
+    held: Vec<Held>,
+    /// Who collects evidence, if anyone does.
+    collectors: Option<Collectors>,
     /// Windows that the writer has no room for yet.
     waiting: VecDeque<FrozenIncident>,
     stopping: bool,
@@ -140,6 +153,7 @@ impl DataPlane {
             // As large as it will ever be: nothing is allocated for a record.
             committed: [vec![0; CPUS_MAX], vec![0; CPUS_MAX], Vec::new()],
             held: Vec::new(),
+            collectors: None,
             waiting: VecDeque::new(),
             stopping: false,
         };
@@ -155,6 +169,13 @@ impl DataPlane {
     pub fn with_rules(self, rules: Rules) -> Self {
         let redactor = Redactor::new(rules);
         Self { redactor, ..self }
+    }
+
+    /// Lets evidence be collected whenever an incident opens.
+    #[must_use]
+    pub fn with_collectors(mut self, collectors: Collectors) -> Self {
+        self.collectors = Some(collectors);
+        self
     }
 
     /// Records until told to stop.
@@ -304,7 +325,12 @@ impl DataPlane {
 
     /// Keeps what led up to an incident, and says that there is one.
     fn hold(&mut self, opened: &Opened, window: Window) {
-        self.held.push((opened.id, window));
+        let collectors = self.collectors.as_ref();
+        self.held.push(Held {
+            id: opened.id,
+            _window: window,
+            evidence: collectors.and_then(|collectors| collectors.begin(opened)),
+        });
         // The id tells the writer of the dump that this is the remark about its incident.
         let text = format!("{} ({})", opened.summary, opened.id);
         self.note(NoteKind::Incident, &text);
@@ -315,8 +341,12 @@ impl DataPlane {
         self.inbox.clear();
         while let Some(command) = self.inbox.next() {
             match command {
-                Command::Trigger { reason, reply } => {
-                    let triggered = self.trigger(reason);
+                Command::Trigger {
+                    reason,
+                    subject,
+                    reply,
+                } => {
+                    let triggered = self.trigger(reason, subject);
                     // Who asked may be gone.
                     let _ = reply.send(triggered);
                 }
@@ -337,7 +367,7 @@ impl DataPlane {
         }
     }
 
-    fn trigger(&mut self, reason: Option<String>) -> Option<Triggered> {
+    fn trigger(&mut self, reason: Option<String>, subject: Subject) -> Option<Triggered> {
         let text = match &reason {
             Some(reason) => format!("triggered by hand: {reason}"),
             None => "triggered by hand".to_owned(),
@@ -345,7 +375,7 @@ impl DataPlane {
         let sequence = self.note(NoteKind::Trigger, &text);
         let manual = Manual {
             reason,
-            requester: Subject::default(),
+            subject,
             sequence,
         };
         match self.engine.trigger_manual(manual, now_pair()) {
@@ -388,12 +418,14 @@ impl DataPlane {
         let window = self
             .flight
             .freeze(incident.window_start_boot_ns, Share::SevenEighths);
-        self.held.retain(|(id, _)| *id != incident.id);
+        let held = self.held.iter().position(|held| held.id == incident.id);
+        let evidence = held.and_then(|index| self.held.swap_remove(index).evidence);
         self.waiting.push_back(FrozenIncident {
             incident,
             window,
             clock,
             counters,
+            evidence,
         });
     }
 

@@ -47,7 +47,7 @@ const REGISTERS: Registers = Registers {
 ///
 /// <https://github.com/torvalds/linux/blob/v6.12/include/linux/proc_ns.h#L46>
 fn own_tgid() -> Option<u32> {
-    let namespace = std::fs::read_link("/proc/self/ns/pid").ok()?;
+    let namespace = fs::read_link("/proc/self/ns/pid").ok()?;
     (namespace.to_str()? == "pid:[4026531836]").then(std::process::id)
 }
 
