@@ -387,6 +387,8 @@ fn a_disk_that_fills_up_meanwhile_costs_nothing_that_was_captured() {
         "memory",
         "--evidence-parallel",
         "3",
+        "--evidence-grace",
+        "10s",
         "--dumps-keep-free",
         "0",
         "--max-dump-bytes",
