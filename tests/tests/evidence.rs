@@ -368,19 +368,22 @@ fn a_disk_that_fills_up_meanwhile_costs_nothing_that_was_captured() {
     let directory = TempDir::with_prefix("recorder-evidence-").expect("there is room");
     symlink(&state, directory.path().join("state")).expect("ours");
     let (filler, full) = (disk.path("filler"), directory.path().join("full"));
-    // The first fills the disk, waits, and makes room again; the second writes before and after.
+    let begun = directory.path().join("begun");
+    // The first fills the disk once the second has begun, waits, and makes room again; the second writes before and after.
     let fill = format!(
-        "cat /dev/zero > {filler}; touch {full}; sleep 1; rm {filler}",
+        "while [ ! -e {begun} ]; do sleep 0.02; done; cat /dev/zero > {filler}; touch {full}; sleep 1; rm {filler}",
+        begun = begun.display(),
         filler = filler.display(),
         full = full.display()
     );
     let write = format!(
-        "echo before; while [ ! -e {full} ]; do sleep 0.02; done; head -c 200000 /dev/zero; echo after",
+        "echo before; touch {begun}; while [ ! -e {full} ]; do sleep 0.02; done; head -c 200000 /dev/zero; echo after",
+        begun = begun.display(),
         full = full.display()
     );
     let configured = Configured::new(&format!(
-        "[[collector]]\nname = \"fills\"\ncommand = [\"sh\", \"-c\", {fill:?}]\n\
-         [[collector]]\nname = \"writes\"\ncommand = [\"sh\", \"-c\", {write:?}]\n"
+        "[[collector]]\nname = \"fills\"\ncommand = [\"sh\", \"-c\", {fill:?}]\nmax_bytes = \"256KiB\"\n\
+         [[collector]]\nname = \"writes\"\ncommand = [\"sh\", \"-c\", {write:?}]\nmax_bytes = \"256KiB\"\n"
     ));
     let options = configured.options(&[
         "--evidence-builtin",

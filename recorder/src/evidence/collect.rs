@@ -327,7 +327,16 @@ impl Workshop {
         if spare < ROOM_MIN {
             return Err(format!("the file system has only {free} bytes free"));
         }
+        // What those that run do not use comes back.
+        let is_taken = |state: &mut State| {
+            let is_over = collection.closed.load(Ordering::Relaxed) || state.running.is_empty();
+            state.left_bytes < ROOM_MIN.min(wanted) && !is_over
+        };
         let mut state = collection.lock();
+        while is_taken(&mut state) {
+            let waited = collection.changed.wait_timeout(state, TICK);
+            (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        }
         let room = wanted.min(state.left_bytes);
         if room < ROOM_MIN.min(wanted) {
             return Err("the incident's evidence has used all its bytes".to_owned());
