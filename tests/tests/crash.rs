@@ -406,6 +406,33 @@ fn a_file_of_the_same_path_in_another_mount_namespace_is_not_taken_for_it() {
 }
 
 #[test]
+fn a_file_that_is_only_in_a_container_is_found_while_that_lives() {
+    if !is_ready() {
+        return;
+    }
+    let (directory, program) = fixture::CPP.program();
+    let inside = directory.path().join("inside");
+    std::fs::create_dir(&inside).expect("it is the test's own");
+    let mut unshare = Command::new("unshare");
+    let script = "mount -t tmpfs none \"$1\" && cp \"$0\" \"$1/program\" && \"$1/program\" 10; exec sleep 60";
+    unshare.args(["--mount", "sh", "-c", script]);
+    unshare.arg(program.path()).arg(&inside);
+    let agent = Agent::start();
+    // The shell stays in the namespace until this is dropped.
+    let container = Workload::start(&mut unshare);
+    let pid = u32::try_from(container.facts.number("pid")).expect("process ids are small");
+    let dump = agent.dump_of(pid);
+    let fatal = dump.only("signal.fatal", pid);
+    fatal.expect("body.stack.0.module", "/program");
+    fatal.expect(
+        "body.stack.0.symbol",
+        "int shop::Cart::total<double>(double const&)",
+    );
+    let main = fatal.at("body.unwound_stack.2");
+    main.expect("symbol", "main");
+}
+
+#[test]
 fn gdb_reads_the_core_dump() {
     if !is_ready() {
         return;

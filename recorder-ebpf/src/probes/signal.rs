@@ -47,7 +47,7 @@ const PAGE_BYTES: u64 = 4 << 10;
 /// Pages that the stack pointer of a used-up stack may be away from it.
 const GUARD_PAGES_MAX: u32 = 4;
 /// Words of stack memory that are taken for return addresses, innermost first.
-const WORDS_MAX: usize = 512;
+const WORDS_MAX: usize = 256;
 /// Frames whose mappings are looked up.
 const FRAMES_MAX: usize = 32;
 

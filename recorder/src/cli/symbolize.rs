@@ -93,12 +93,14 @@ fn symbolize(args: &Args, paths: &Paths) -> Result<ExitCode> {
 
 /// Returns what resolves the crashes of a dump: with the files of this host if that is where it was recorded.
 pub fn resolver(facts: &Facts, directories: &[PathBuf]) -> Resolver {
-    let recorded_on = facts
-        .host
-        .as_ref()
-        .and_then(|host| host.machine_id.as_deref());
-    let here = std::fs::read_to_string("/etc/machine-id").ok();
-    let is_here = recorded_on.is_some() && recorded_on == here.as_deref().map(str::trim);
+    let here = |path: &str| {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+    };
+    let is_here = facts.host.as_ref().is_some_and(|host| {
+        let machine = host.machine_id.is_some() && host.machine_id == here("/etc/machine-id");
+        machine || Some(&host.boot_id) == here("/proc/sys/kernel/random/boot_id").as_ref()
+    });
     Resolver::with_debug_data(directories, is_here)
 }
 
