@@ -20,6 +20,7 @@ pub mod ingest;
 pub mod kernel;
 pub mod read;
 pub mod redact;
+pub mod report;
 pub mod ring;
 pub mod sample;
 pub mod store;

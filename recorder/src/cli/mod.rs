@@ -10,6 +10,7 @@ pub mod export;
 pub mod extract;
 pub mod list;
 mod reading;
+pub mod report;
 pub mod run;
 pub mod show;
 pub mod status;
@@ -65,6 +66,8 @@ enum Command {
     Show(show::Args),
     /// Write a dump in another format
     Export(export::Args),
+    /// Write a post-mortem of a dump, for people to complete
+    Report(report::Args),
     /// List the evidence in a dump, or write it to files
     Extract(extract::Args),
     /// Name the functions and lines of the crashes in a dump
@@ -97,6 +100,7 @@ pub fn main() -> ExitCode {
         Command::Trigger(args) => trigger::run(args, &paths),
         Command::List(args) => list::run(args, &paths),
         Command::Show(args) => show::run(args, &paths),
+        Command::Report(args) => report::run(args, &paths),
         Command::Export(args) => export::run(args, &paths),
         Command::Extract(args) => extract::run(args, &paths),
         Command::Symbolize(args) => symbolize::run(args, &paths),

@@ -52,11 +52,11 @@ impl DeathsOf {
         }
     }
 
-    /// Takes in the next event: its order in the dump and its time, in nanoseconds since 1970.
-    pub fn take(&mut self, order: u64, unix_ns: u64, body: &Body) {
+    /// Takes in the next event: its order in the dump and its time, in nanoseconds since 1970. Returns the verdict on an exit.
+    pub fn take(&mut self, order: u64, unix_ns: u64, body: &Body) -> Option<Verdict> {
         let death = self.joiner.take(order, unix_ns, body).death;
         let (Some(death), Body::ProcessExit(exit)) = (death, body) else {
-            return;
+            return None;
         };
         let process = exit.process.as_ref();
         let is_subject = self.subject.pid.is_some()
@@ -70,10 +70,11 @@ impl DeathsOf {
                 _ => Verdict::ExitFailure,
             };
             *self.verdicts.entry(verdict).or_default() += 1;
-            return;
+            return Some(verdict);
         }
         let certificate = death.certify(exit);
-        *self.verdicts.entry(certificate.verdict).or_default() += 1;
+        let verdict = certificate.verdict;
+        *self.verdicts.entry(verdict).or_default() += 1;
         if is_subject {
             self.of_subject = Some(certificate);
         } else if unix_ns <= self.trigger_unix_ns {
@@ -87,6 +88,7 @@ impl DeathsOf {
         } else {
             self.left_out += 1;
         }
+        Some(verdict)
     }
 
     /// Returns what was collected.

@@ -29,6 +29,7 @@ use crate::read::{Damages, Dump};
 
 pub use facts::Facts;
 pub use filter::FilterArgs;
+pub use line::describe;
 
 /// Show what happened, and what led up to it
 #[derive(clap::Args, Clone, Debug)]
