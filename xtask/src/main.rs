@@ -10,6 +10,7 @@ mod run;
 mod setup;
 mod test;
 mod toolchain;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -31,6 +32,8 @@ enum Xtask {
     Run(run::Options),
     /// Build, then run all tests; the end-to-end tests need root
     Test(test::Options),
+    /// Build, then run the end-to-end tests on the kernels of distributions, in emulated machines
+    Vm(vm::Options),
     /// Measure what recording costs, beside what people would use instead; needs root
     Bench(bench::Options),
 }
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Xtask::Build => build::run(),
         Xtask::Run(options) => run::run(&options),
         Xtask::Test(options) => test::run(&options),
+        Xtask::Vm(options) => vm::run(&options),
         Xtask::Bench(options) => bench::run(&options),
     };
     match done {

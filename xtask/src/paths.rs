@@ -43,3 +43,8 @@ pub fn agent() -> PathBuf {
 pub fn venv() -> PathBuf {
     target().join("venv")
 }
+
+/// What emulated machines are made of, and what they leave behind.
+pub fn vm() -> PathBuf {
+    target().join("vm")
+}

@@ -1,0 +1,179 @@
+//! What became of the tests in a guest, read off what it reported.
+
+/// How one test ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It passed.
+    Passed,
+    /// It failed.
+    Failed,
+    /// The guest cannot run it, and why.
+    Skipped(String),
+}
+
+/// One test.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Case {
+    /// The file it is in.
+    pub file: String,
+    /// Its name.
+    pub name: String,
+    /// How it ended.
+    pub verdict: Verdict,
+}
+
+/// All that a guest reported.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// The release of the kernel that ran.
+    pub kernel: String,
+    /// What `recorder doctor --json` said.
+    pub doctor: String,
+    /// The tests.
+    pub cases: Vec<Case>,
+    /// Files of tests that ended in no proper way.
+    pub broken: Vec<String>,
+    /// The guest came to its end.
+    pub is_complete: bool,
+}
+
+impl Outcome {
+    /// Reads a report.
+    pub fn read(report: &str) -> Self {
+        let mut outcome = Self::default();
+        let mut file = None;
+        let mut open: Option<(String, Option<String>)> = None;
+        for line in report.lines() {
+            if let Some(said) = line.strip_prefix("guest: ") {
+                let words: Vec<&str> = said.split(' ').collect();
+                match words.as_slice() {
+                    ["kernel", release] => outcome.kernel = (*release).to_owned(),
+                    ["begin", name] => file = Some((*name).to_owned()),
+                    ["end", name, code, ..] => {
+                        if let Some((name, _)) = open.take() {
+                            outcome.close(file.as_deref(), name, Verdict::Failed);
+                        }
+                        if !["0", "101"].contains(code) {
+                            outcome.broken.push(format!("{name} (exit code {code})"));
+                        }
+                        file = None;
+                    }
+                    ["done"] => outcome.is_complete = true,
+                    _ => {}
+                }
+                continue;
+            }
+            let Some(file) = &file else {
+                outcome.doctor.push_str(line);
+                outcome.doctor.push('\n');
+                continue;
+            };
+            let mut rest = line;
+            if let Some((name, after)) = line
+                .strip_prefix("test ")
+                .and_then(|line| line.split_once(" ... "))
+            {
+                open = Some((name.to_owned(), None));
+                rest = after;
+            }
+            let Some((name, why)) = &mut open else {
+                continue;
+            };
+            let verdict = match rest.split(' ').next() {
+                Some("ok") => match why.take() {
+                    Some(why) => Verdict::Skipped(why),
+                    None => Verdict::Passed,
+                },
+                Some("FAILED") => Verdict::Failed,
+                Some("ignored") => Verdict::Skipped("ignored".to_owned()),
+                Some("SKIPPED:") => {
+                    *why = rest.splitn(3, ": ").nth(2).map(str::to_owned);
+                    continue;
+                }
+                _ => continue,
+            };
+            let name = std::mem::take(name);
+            open = None;
+            let file = file.clone();
+            outcome.close(Some(&file), name, verdict);
+        }
+        outcome
+    }
+
+    fn close(&mut self, file: Option<&str>, name: String, verdict: Verdict) {
+        let file = file.unwrap_or_default().to_owned();
+        self.cases.push(Case {
+            file,
+            name,
+            verdict,
+        });
+    }
+
+    /// Returns how many passed, failed and were skipped.
+    pub fn counts(&self) -> (usize, usize, usize) {
+        let count = |is: fn(&Verdict) -> bool| {
+            let cases = self.cases.iter();
+            cases.filter(|case| is(&case.verdict)).count()
+        };
+        (
+            count(|verdict| *verdict == Verdict::Passed),
+            count(|verdict| *verdict == Verdict::Failed),
+            count(|verdict| matches!(verdict, Verdict::Skipped(_))),
+        )
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_good(&self) -> bool {
+        let (passed, failed, _) = self.counts();
+        self.is_complete && self.broken.is_empty() && failed == 0 && passed > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REPORT: &str = "guest: kernel 6.1.0
+guest: doctor
+{}
+guest: begin oom
+running 3 tests
+test a ... ok
+test b ... SKIPPED: b: no loop devices
+ok
+test c::d ... FAILED
+
+failures:
+---- c::d stdout ----
+test x ... ok
+guest: end oom 101 1.0 2.0
+";
+
+    #[test]
+    fn a_report_is_read_to_its_last_line_and_no_further() {
+        let outcome = Outcome::read(&format!(
+            "{REPORT}guest: begin dump\ntest e ... \nguest: end dump 137 1.0 2.0\nguest: done\n"
+        ));
+        assert_eq!(outcome.kernel, "6.1.0");
+        assert_eq!(outcome.doctor, "{}\n");
+        let verdicts: Vec<_> = outcome
+            .cases
+            .iter()
+            .map(|case| (case.file.as_str(), case.name.as_str(), case.verdict.clone()))
+            .collect();
+        assert!(verdicts.contains(&("oom", "a", Verdict::Passed)));
+        assert!(verdicts.contains(&("oom", "b", Verdict::Skipped("no loop devices".into()))));
+        assert!(verdicts.contains(&("oom", "c::d", Verdict::Failed)));
+        assert!(verdicts.contains(&("dump", "e", Verdict::Failed)));
+        assert_eq!(outcome.broken, ["dump (exit code 137)"]);
+        assert!(outcome.is_complete && !outcome.is_good());
+    }
+
+    #[test]
+    fn a_guest_that_did_not_come_to_its_end_is_not_good() {
+        let good = "guest: begin a\ntest b ... ok\nguest: end a 0 1 2\n";
+        assert!(!Outcome::read(good).is_good());
+        assert!(Outcome::read(&format!("{good}guest: done\n")).is_good());
+        assert!(!Outcome::read("guest: done\n").is_good(), "nothing ran");
+    }
+}
