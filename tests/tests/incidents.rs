@@ -40,11 +40,13 @@ fn a_hundred_crashes_are_one_dump_with_a_count() {
     );
 
     let first = dump_about(&agent, "crash-loop");
+    // Its window is over, and its cooldown is not.
+    crash();
     first.incident().expect("subject.pid", crashes[0].pid());
     first.incident().expect("suppressed_before", 0);
     let followers = first.incident().number("followers");
     let followers = usize::try_from(followers).expect("no more than crashed");
-    let suppressed = CRASHES - 1 - followers;
+    let suppressed = CRASHES - followers;
     // Every follower is inside.
     let inside = crashes
         .iter()
@@ -70,6 +72,15 @@ fn a_hundred_crashes_are_one_dump_with_a_count() {
         .incident()
         .expect_same("fingerprint", &first.incident(), "fingerprint");
     assert_eq!(dumps_about(&agent, "crash-loop").len(), 2);
+    // And its end is told, in the ring as well.
+    let id = first.incident().str("id").to_owned();
+    let told = format!("{suppressed} more in ");
+    let said = agent.said();
+    let storm = said.iter().find(|line| line.starts_with("storm "));
+    let storm = storm.unwrap_or_else(|| panic!("no storm in {said:?}"));
+    assert!(storm.contains(&told) && storm.contains(&id), "{storm}");
+    let notes = second.matching("recorder.note", "kind", &"storm".into());
+    assert_eq!(notes.len(), 1);
 }
 
 #[test]

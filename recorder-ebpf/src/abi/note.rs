@@ -36,16 +36,25 @@ pub enum NoteKind {
     Incident = 4,
     /// Something is recorded less well than it should be.
     Degradation = 5,
+    /// A storm is over: the same failure again and again, of which only the first made a dump.
+    Storm = 6,
+    /// An incident makes no dump, because of a limit.
+    Limit = 7,
+    /// The rules were read again.
+    Reload = 8,
 }
 
 impl NoteKind {
     /// Every kind, in the order of its number.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 8] = [
         Self::Start,
         Self::Stop,
         Self::Trigger,
         Self::Incident,
         Self::Degradation,
+        Self::Storm,
+        Self::Limit,
+        Self::Reload,
     ];
 
     /// Returns the kind with this number, or `None` for one of a newer agent.
@@ -61,6 +70,9 @@ impl NoteKind {
             Self::Trigger => "trigger",
             Self::Incident => "incident",
             Self::Degradation => "degradation",
+            Self::Storm => "storm",
+            Self::Limit => "limit",
+            Self::Reload => "reload",
         }
     }
 }

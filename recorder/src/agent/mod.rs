@@ -5,6 +5,7 @@
 //! | main | starts, then the control plane: signals and the control socket |
 //! | `data` | the data plane: kernel rings, flight ring, incidents |
 //! | `dumps` | writes dumps |
+//! | `news` | keeps and says what becomes of incidents beside their dumps |
 //! | `samples` | samples the host, reads the kernel's log |
 //! | `look` | looks for processes that were forked and have executed nothing |
 //! | `evidence` | each waits for one collector |
@@ -12,6 +13,7 @@
 mod crash;
 mod host;
 mod lock;
+mod news;
 mod status;
 mod writer;
 
@@ -34,7 +36,7 @@ use crate::config::{Paths, RecordConfig, Seconds, saturating_ns};
 use crate::dump::{Limits, ProbeState};
 use crate::evidence::{Collectors, EvidenceConfig};
 use crate::identity::{Directory, Identities, Look, look_at_host};
-use crate::incident::{Engine, EngineConfig, Span, Subject};
+use crate::incident::{self, Engine, EngineConfig, Span, Subject};
 use crate::ingest::{Command, Commands, Connections, DataPlane, now_pair, samples};
 use crate::kernel::{self, Kernel, TaskIterator};
 use crate::redact::Rules;
@@ -47,6 +49,9 @@ use writer::Writer;
 
 /// Windows that wait for the writer of dumps; further ones wait in the data plane.
 const WRITER_QUEUE: usize = 8;
+
+/// News of incidents that wait to be taken; further ones are dropped and counted.
+const NEWS_QUEUE: usize = 1024;
 
 /// How often processes are looked for that were forked and have executed nothing.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
@@ -82,6 +87,7 @@ pub fn run(paths: &Paths, config: &RecordConfig) -> Result<()> {
     give_back_memory();
     let counters = Arc::new(counters);
     let (frozen, incidents) = bounded(WRITER_QUEUE);
+    let (tell, news) = bounded(NEWS_QUEUE);
     let (outlet, inlet) = samples().context("cannot sample the host")?;
     let mut tasks_to_look = tasks
         .as_ref()
@@ -99,6 +105,7 @@ pub fn run(paths: &Paths, config: &RecordConfig) -> Result<()> {
         Connections {
             samples: inlet,
             writer: frozen,
+            news: tell,
             warn: Box::new(warn),
         },
     )
@@ -148,6 +155,7 @@ pub fn run(paths: &Paths, config: &RecordConfig) -> Result<()> {
         directory: Directory::default(),
     };
     let writer = spawn("dumps", move || writer.run(&incidents))?;
+    let news = spawn("news", move || news::run(&news))?;
     let data = {
         let started = started.clone();
         spawn("data", move || plane.run(&started))?
@@ -184,6 +192,7 @@ pub fn run(paths: &Paths, config: &RecordConfig) -> Result<()> {
     join(data)?;
     join(samples)?;
     join(writer)?;
+    join(news)?;
     drop(attachment);
     // Whoever connects from now on is told that nobody is there.
     let _ = fs::remove_file(paths.control_socket());
@@ -329,6 +338,10 @@ fn engine_config(config: &RecordConfig) -> EngineConfig {
             .collect(),
         cooldown_ns: saturating_ns(config.cooldown),
         watch: config.watch.clone(),
+        limits: incident::Limits {
+            dumps_per_hour: config.limit_dumps_per_hour,
+            bytes_per_day: config.limit_bytes_per_day.0,
+        },
     }
 }
 

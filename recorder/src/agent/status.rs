@@ -53,6 +53,8 @@ impl StatusMaker {
                 joined: incidents.joined_total,
                 suppressed: incidents.suppressed_total,
                 overflow: incidents.overflow_total,
+                limited: incidents.limited_total,
+                news_dropped: state.news_dropped,
             },
             samples: of_samples(&self.samples, self.config.sample_interval),
             dumps: dumps.clone(),

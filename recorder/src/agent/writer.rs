@@ -12,7 +12,7 @@ use crate::dump::{self, Clocks, DumpInput, Evidence, Host, Limits, Probe, Writte
 use crate::event::ClockPair;
 use crate::harmless::escape;
 use crate::identity::Directory;
-use crate::ingest::{Commands, FrozenIncident};
+use crate::ingest::{Command, Commands, FrozenIncident};
 use crate::store::Store;
 
 /// What every dump says of the agent.
@@ -39,6 +39,7 @@ impl Writer {
             let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
             match outcome {
                 Ok(written) => {
+                    self.commands.send(Command::Written(written.bytes));
                     let path = written.path.display().to_string();
                     super::say(&format!("dump {path} {}", escape(&frozen.incident.summary)));
                     status.written += 1;

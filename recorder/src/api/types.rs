@@ -95,6 +95,12 @@ pub struct IncidentStatus {
     pub suppressed: u64,
     /// Too many were open.
     pub overflow: u64,
+    /// No dump, because of `limits.dumps_per_hour` or `limits.bytes_per_day`.
+    #[serde(default)]
+    pub limited: u64,
+    /// News of incidents that nobody took in time.
+    #[serde(default)]
+    pub news_dropped: u64,
 }
 
 /// The samples of the host and the kernel's log.

@@ -84,12 +84,13 @@ fn write(
     let incidents = &status.incidents;
     writeln!(
         out,
-        "incident {} open, {} ever; {} joined one, {} suppressed by the cooldown, {} beyond the limit",
+        "incident {} open, {} ever; {} joined one, {} suppressed by the cooldown, {} with too many open, {} over the limits",
         count(incidents.open),
         count(incidents.opened),
         count(incidents.joined),
         count(incidents.suppressed),
         count(incidents.overflow),
+        count(incidents.limited),
     )?;
     let dumps = &status.dumps;
     writeln!(

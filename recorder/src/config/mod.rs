@@ -85,6 +85,12 @@ pub struct RecordConfig {
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
     #[serde(rename = "cooldown_ns", serialize_with = "nanoseconds")]
     pub cooldown: Duration,
+    /// Most dumps in an hour; 0 for any number. Incidents beyond it are reported without a dump
+    #[arg(long, value_name = "N", default_value_t = 240)]
+    pub limit_dumps_per_hour: u64,
+    /// Bytes of dumps in a day after which no further one begins; 0 for any number
+    #[arg(long, value_name = "SIZE", default_value = "8GiB")]
+    pub limit_bytes_per_day: Bytes,
     /// Name of a process whose abnormal exit is an incident too (may be given more than once)
     #[arg(long, value_name = "NAME")]
     pub watch: Vec<String>,
@@ -229,6 +235,12 @@ impl RecordConfig {
             return fail(format!(
                 "--dumps-max-bytes {} cannot hold two dumps of --max-dump-bytes {}: raise the first or lower the second",
                 self.dumps_max_bytes, self.max_dump_bytes
+            ));
+        }
+        if self.limit_bytes_per_day.0 > 0 && self.limit_bytes_per_day < self.max_dump_bytes {
+            return fail(format!(
+                "--limit-bytes-per-day {} is less than one dump of --max-dump-bytes {}: raise the first or lower the second",
+                self.limit_bytes_per_day, self.max_dump_bytes
             ));
         }
         if self.dumps_max_count == 0 {

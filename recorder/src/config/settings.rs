@@ -70,6 +70,8 @@ pub static SETTINGS: &[Setting] = &settings! {
     "window.rules" rule_window,
     "incident.cooldown" cooldown,
     "incident.watch" watch,
+    "limits.dumps_per_hour" limit_dumps_per_hour,
+    "limits.bytes_per_day" limit_bytes_per_day,
     "memory.failure_bytes" failure_bytes,
     "memory.lifecycle_bytes" lifecycle_bytes,
     "memory.sample_bytes" sample_bytes,

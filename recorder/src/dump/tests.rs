@@ -110,6 +110,7 @@ impl Case {
                 window_end_boot_ns: *WINDOW.end(),
                 followers: 2,
                 suppressed_before: 7,
+                ..Incident::default()
             },
             records,
             start_boot_ns: 1,

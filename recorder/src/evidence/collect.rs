@@ -23,7 +23,7 @@ use super::collector::{EvidenceConfig, Planned, Work};
 use super::environment;
 use super::job::{ABSENT, End, Job, Outcome};
 use crate::dump::{Attachment, CollectorReport, CollectorState, Evidence, EvidenceReport};
-use crate::incident::Opened;
+use crate::incident::Incident;
 use crate::ingest::now_pair;
 
 /// Collections that wait for a thread: twice as many as incidents can be open, for each thread.
@@ -53,7 +53,7 @@ pub struct Collectors {
 /// The evidence of one incident, in the making.
 #[derive(Debug)]
 pub struct Collection {
-    opened: Opened,
+    incident: Incident,
     plan: Arc<[Planned]>,
     /// The next collector to run.
     next: AtomicUsize,
@@ -128,12 +128,12 @@ impl Collectors {
     }
 
     /// Begins to collect for an incident. Never waits.
-    pub fn begin(&self, opened: &Opened) -> Option<Arc<Collection>> {
+    pub fn begin(&self, incident: &Incident) -> Option<Arc<Collection>> {
         if self.plan.is_empty() {
             return None;
         }
         let collection = Arc::new(Collection {
-            opened: opened.clone(),
+            incident: incident.clone(),
             plan: Arc::clone(&self.plan),
             next: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
@@ -161,7 +161,7 @@ impl Collection {
 
     /// Returns whether a collector runs for the rule of this incident.
     fn is_wanted(&self, planned: &Planned) -> bool {
-        let rule = self.opened.rule.name();
+        let rule = self.incident.rule.as_str();
         planned.rules.is_empty() || planned.rules.iter().any(|name| name == rule)
     }
 
@@ -232,7 +232,9 @@ impl Collection {
     }
 
     fn since_trigger(&self, started: &Started) -> u64 {
-        started.boot_ns.saturating_sub(self.opened.trigger.boot_ns)
+        started
+            .boot_ns
+            .saturating_sub(self.incident.trigger.boot_ns)
     }
 
     /// Files a report and what belongs to it.
@@ -294,7 +296,7 @@ impl Workshop {
     /// Runs a collector to its end and files what came of it.
     fn collect(&self, collection: &Collection, place: usize, planned: &Planned) {
         if let Work::Builtin(builtin) = &planned.work
-            && let Some(why) = builtin.lacks(&collection.opened.subject)
+            && let Some(why) = builtin.lacks(&collection.incident.subject)
         {
             return collection.skip(place, CollectorState::Absent, why.to_owned());
         }
@@ -354,9 +356,9 @@ impl Workshop {
         room: u64,
     ) -> io::Result<(Child, Started)> {
         let spool = self.spool(collection, place)?;
-        let mut environment = environment::of(&collection.opened);
+        let mut environment = environment::of(&collection.incident);
         let command = match &planned.work {
-            Work::Builtin(builtin) => builtin.command(&collection.opened.subject),
+            Work::Builtin(builtin) => builtin.command(&collection.incident.subject),
             Work::Command {
                 command,
                 environment: own,
@@ -406,7 +408,7 @@ impl Workshop {
     fn spool(&self, collection: &Collection, place: usize) -> io::Result<File> {
         let path = self
             .directory
-            .join(format!("{}-{place}", collection.opened.id));
+            .join(format!("{}-{place}", collection.incident.id));
         let file = File::options()
             .read(true)
             .write(true)
@@ -565,22 +567,11 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::incident::{Rule, Subject, Trigger};
-
-    fn opened() -> Opened {
-        Opened {
+    fn incident() -> Incident {
+        Incident {
             id: Uuid::from_u128(7),
-            rule: Rule::Manual,
-            summary: String::new(),
-            trigger: Trigger {
-                event_type: String::new(),
-                boot_ns: 0,
-                cpu: 0,
-                sequence: 0,
-            },
-            subject: Subject::default(),
-            window_start_boot_ns: 0,
-            window_end_boot_ns: 0,
+            rule: "manual".to_owned(),
+            ..Incident::default()
         }
     }
 
@@ -598,9 +589,12 @@ mod tests {
     fn room_is_set_aside_of_the_incidents_and_of_the_disks() {
         let directory = tempfile::tempdir().expect("there is room");
         let collectors = Collectors::start(&config(&[]), directory.path()).expect("it starts");
-        assert!(collectors.begin(&opened()).is_none(), "nothing to collect");
+        assert!(
+            collectors.begin(&incident()).is_none(),
+            "nothing to collect"
+        );
         let collection = Collection {
-            opened: opened(),
+            incident: incident(),
             plan: Arc::default(),
             next: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
@@ -641,7 +635,7 @@ mod tests {
             .expect("it starts");
         // Nobody listens.
         collectors.sender = bounded(0).0;
-        let collection = collectors.begin(&opened()).expect("there are collectors");
+        let collection = collectors.begin(&incident()).expect("there are collectors");
         let evidence = collection.finish(Duration::ZERO);
         let states: Vec<CollectorState> = evidence
             .report

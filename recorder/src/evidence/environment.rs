@@ -15,22 +15,25 @@
 
 use std::collections::BTreeMap;
 
-use crate::incident::Opened;
+use crate::incident::Incident;
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Returns the environment of a collector.
-pub(super) fn of(opened: &Opened) -> BTreeMap<String, String> {
-    let subject = &opened.subject;
+pub(super) fn of(incident: &Incident) -> BTreeMap<String, String> {
+    let subject = &incident.subject;
     let known = [
         ("PATH", Some(PATH.to_owned())),
         ("HOME", Some("/".to_owned())),
         ("LANG", Some("C.UTF-8".to_owned())),
-        ("RECORDER_INCIDENT", Some(opened.id.to_string())),
-        ("RECORDER_RULE", Some(opened.rule.name().to_owned())),
-        ("RECORDER_EVENT", Some(opened.trigger.event_type.clone())),
-        ("RECORDER_SUMMARY", Some(opened.summary.clone())),
-        ("RECORDER_BOOT_NS", Some(opened.trigger.boot_ns.to_string())),
+        ("RECORDER_INCIDENT", Some(incident.id.to_string())),
+        ("RECORDER_RULE", Some(incident.rule.clone())),
+        ("RECORDER_EVENT", Some(incident.trigger.event_type.clone())),
+        ("RECORDER_SUMMARY", Some(incident.summary.clone())),
+        (
+            "RECORDER_BOOT_NS",
+            Some(incident.trigger.boot_ns.to_string()),
+        ),
         ("RECORDER_PID", subject.pid.map(|pid| pid.to_string())),
         (
             "RECORDER_START_BOOT_NS",

@@ -15,6 +15,17 @@ pub struct EngineConfig {
     pub cooldown_ns: u64,
     /// Names of processes whose abnormal exit is an incident; of each, the first 15 bytes count.
     pub watch: Vec<String>,
+    /// How many dumps there may be.
+    pub limits: Limits,
+}
+
+/// How many dumps there may be in a time; 0 for any number. A person's request is not limited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Most in an hour.
+    pub dumps_per_hour: u64,
+    /// Most bytes in a day: once as many are written, no further dump begins.
+    pub bytes_per_day: u64,
 }
 
 /// How far a window reaches.

@@ -6,9 +6,10 @@ use recorder_ebpf::abi::{EventKind, Header};
 use uuid::{NoContext, Timestamp, Uuid};
 
 use super::{
-    EngineConfig, EngineStats, Incident, Opened, Outcome, Rule, Subject, Trigger,
+    EngineConfig, EngineStats, Incident, NoDump, Outcome, Rule, Storm, Subject, Trigger,
     cooldown::Cooldowns,
     fingerprint::{self, Fingerprint},
+    limits::Spent,
     rule::{self, Finding, WatchList},
     summary,
 };
@@ -29,6 +30,7 @@ pub struct Engine {
     /// Processes that died and the failure each died of. A process dies once: whichever of its records comes first, the crash
     /// or the exit of a watched name, the other is the same failure.
     deaths: VecDeque<(Process, Fingerprint)>,
+    spent: Spent,
     stats: EngineStats,
 }
 
@@ -96,8 +98,11 @@ enum Verdict {
     Open { suppressed_before: u64 },
     Join(Uuid),
     Suppress,
-    Overflow,
+    Refuse(NoDump),
 }
+
+/// How long a failure that made no dump is only counted when it happens again, at least.
+const UNDUMPED_NS: u64 = 60 * 1_000_000_000;
 
 /// A trigger as people see it.
 struct Story {
@@ -117,60 +122,54 @@ impl Engine {
             open: Vec::with_capacity(OPEN_MAX),
             cooldowns: Cooldowns::default(),
             deaths: VecDeque::with_capacity(PROCESSES_MAX),
+            spent: Spent::default(),
             stats: EngineStats::default(),
         }
     }
 
-    /// Looks at a record; returns the incident if it opened one.
+    /// Looks at a record; returns what it did, if a rule fires on it.
     ///
     /// `clocks` date the incident's id. A record that cannot be decoded is no trigger.
-    pub fn on_record(&mut self, record: &[u8], clocks: ClockPair) -> Option<Opened> {
+    pub fn on_record(&mut self, record: &[u8], clocks: ClockPair) -> Option<Outcome> {
         let Finding {
             rule,
             fingerprint,
             kind,
             header,
         } = rule::find(record, &self.watch)?;
-        let mut failure = Failure {
+        let failure = Failure {
             rule,
             fingerprint,
             process: Process::of(&header),
             boot_ns: header.boot_ns,
         };
-        let Verdict::Open { suppressed_before } = self.decide(&mut failure) else {
-            return None;
-        };
-        let body = event::decode(kind.lane(), record).body;
-        let story = Story {
-            unix_ns: clocks.unix_ns_at(header.boot_ns),
-            summary: summary::sentence(&body),
-            trigger: Trigger {
-                event_type: kind.name().into(),
-                boot_ns: header.boot_ns,
-                cpu: header.cpu,
-                sequence: header.seq,
-            },
-            subject: summary::subject(&body),
-            reason: None,
-        };
-        Some(self.open(failure, suppressed_before, story))
+        Some(self.take(failure, || {
+            let body = event::decode(kind.lane(), record).body;
+            Story {
+                unix_ns: clocks.unix_ns_at(header.boot_ns),
+                summary: summary::sentence(&body),
+                trigger: Trigger {
+                    event_type: kind.name().into(),
+                    boot_ns: header.boot_ns,
+                    cpu: header.cpu,
+                    sequence: header.seq,
+                },
+                subject: summary::subject(&body),
+                reason: None,
+            }
+        }))
     }
 
-    /// Opens an incident at a person's request, or joins the one that an earlier request opened. Cooldowns do not apply.
+    /// Opens an incident at a person's request, or joins the one that an earlier request opened. Cooldowns and limits do not
+    /// apply.
     pub fn trigger_manual(&mut self, manual: Manual, now: ClockPair) -> Outcome {
-        let mut failure = Failure {
+        let failure = Failure {
             rule: Rule::Manual,
             fingerprint: fingerprint::manual(),
             process: None,
             boot_ns: now.boot_ns,
         };
-        let suppressed_before = match self.decide(&mut failure) {
-            Verdict::Open { suppressed_before } => suppressed_before,
-            Verdict::Join(id) => return Outcome::Joined(id),
-            Verdict::Suppress => return Outcome::Suppressed,
-            Verdict::Overflow => return Outcome::Overflow,
-        };
-        let story = Story {
+        self.take(failure, || Story {
             unix_ns: now.unix_ns,
             summary: match &manual.reason {
                 Some(reason) => format!("triggered by hand: {reason}"),
@@ -184,8 +183,58 @@ impl Engine {
             },
             subject: manual.subject,
             reason: manual.reason,
-        };
-        Outcome::Opened(self.open(failure, suppressed_before, story))
+        })
+    }
+
+    /// Decides about a trigger, and does it.
+    fn take(&mut self, mut failure: Failure, story: impl FnOnce() -> Story) -> Outcome {
+        match self.decide(&mut failure) {
+            Verdict::Open { suppressed_before } => {
+                let incident = self.incident(&failure, suppressed_before, story());
+                self.spent.begin(&self.config.limits, failure.boot_ns);
+                let until = incident
+                    .window_end_boot_ns
+                    .saturating_add(self.config.cooldown_ns);
+                self.cooldowns
+                    .start(failure.fingerprint, &incident, until, true);
+                self.open.push(Open {
+                    incident: incident.clone(),
+                    fingerprint: failure.fingerprint,
+                    process: failure.process,
+                });
+                Outcome::Opened(Box::new(incident))
+            }
+            Verdict::Join(id) => Outcome::Joined(id),
+            Verdict::Suppress => Outcome::Suppressed,
+            Verdict::Refuse(why) => {
+                let (fingerprint, boot_ns) = (failure.fingerprint, failure.boot_ns);
+                if failure.rule == Rule::Manual
+                    || self.cooldowns.count_undumped(fingerprint, boot_ns)
+                {
+                    return Outcome::Counted(why);
+                }
+                let suppressed_before = self.cooldowns.suppressed(fingerprint);
+                let incident = self.incident(&failure, suppressed_before, story());
+                let until = boot_ns.saturating_add(self.config.cooldown_ns.max(UNDUMPED_NS));
+                self.cooldowns.start(fingerprint, &incident, until, false);
+                Outcome::Undumped(Box::new(incident), why)
+            }
+        }
+    }
+
+    /// Takes note of a dump that has been written.
+    pub fn written(&mut self, bytes: u64, now_boot_ns: u64) {
+        self.spent.written(bytes, now_boot_ns);
+    }
+
+    /// Returns a storm that is over by now. Call until `None`.
+    pub fn storm_over(&mut self, now: ClockPair) -> Option<Storm> {
+        self.cooldowns.over(now)
+    }
+
+    /// Ends all storms: the recording ends.
+    pub fn end_storms(&mut self) {
+        self.cooldowns.end_until(u64::MAX);
     }
 
     /// Returns the incident whose window ended first, if it has ended by now: to be frozen and dumped. Call until `None`.
@@ -243,15 +292,15 @@ impl Engine {
         } else if self.is_cooling_down(failure) {
             self.stats.suppressed_total += 1;
             Verdict::Suppress
-        } else if self.open.len() == OPEN_MAX {
-            self.stats.overflow_total += 1;
-            Verdict::Overflow
+        } else if let Some(why) = self.refusal(failure) {
+            match why {
+                NoDump::TooManyOpen => self.stats.overflow_total += 1,
+                NoDump::DumpsPerHour | NoDump::BytesPerDay => self.stats.limited_total += 1,
+            }
+            Verdict::Refuse(why)
         } else {
             self.stats.opened_total += 1;
-            let (_, end) = self.window(failure);
-            let until = end.saturating_add(self.config.cooldown_ns);
-            let cooldowns = &mut self.cooldowns;
-            let suppressed_before = cooldowns.start(failure.fingerprint, failure.boot_ns, until);
+            let suppressed_before = self.cooldowns.suppressed(failure.fingerprint);
             Verdict::Open { suppressed_before }
         };
         self.remember_death(failure);
@@ -262,6 +311,17 @@ impl Engine {
     fn is_cooling_down(&mut self, failure: &Failure) -> bool {
         let cooldowns = &mut self.cooldowns;
         failure.rule != Rule::Manual && cooldowns.suppress(failure.fingerprint, failure.boot_ns)
+    }
+
+    /// Returns why there can be no further dump now, if there cannot.
+    fn refusal(&mut self, failure: &Failure) -> Option<NoDump> {
+        if self.open.len() == OPEN_MAX {
+            Some(NoDump::TooManyOpen)
+        } else if failure.rule == Rule::Manual {
+            None
+        } else {
+            self.spent.forbids(&self.config.limits, failure.boot_ns)
+        }
     }
 
     /// Returns the failure that the process died of, if it has.
@@ -285,20 +345,12 @@ impl Engine {
         self.deaths.push_back((process, failure.fingerprint));
     }
 
-    fn open(&mut self, failure: Failure, suppressed_before: u64, story: Story) -> Opened {
-        let (window_start_boot_ns, window_end_boot_ns) = self.window(&failure);
-        let opened = Opened {
+    fn incident(&self, failure: &Failure, suppressed_before: u64, story: Story) -> Incident {
+        let (window_start_boot_ns, window_end_boot_ns) = self.window(failure);
+        Incident {
             id: id_at(story.unix_ns),
-            rule: failure.rule,
-            summary: story.summary.clone(),
-            trigger: story.trigger.clone(),
-            subject: story.subject.clone(),
-            window_start_boot_ns,
-            window_end_boot_ns,
-        };
-        let incident = Incident {
-            id: opened.id,
             rule: failure.rule.name().into(),
+            severity: failure.rule.severity(),
             summary: story.summary,
             trigger: story.trigger,
             subject: story.subject,
@@ -306,15 +358,9 @@ impl Engine {
             reason: story.reason,
             window_start_boot_ns,
             window_end_boot_ns,
-            followers: 0,
             suppressed_before,
-        };
-        self.open.push(Open {
-            incident,
-            fingerprint: failure.fingerprint,
-            process: failure.process,
-        });
-        opened
+            ..Incident::default()
+        }
     }
 
     /// Returns start and end of the window around a trigger.

@@ -18,9 +18,11 @@
 //! ```text
 //!  trigger ─► same failure or same process as an open incident? ─► joins it: a follower
 //!     └─► same failure as one that made a dump less than a cooldown ago? ─► suppressed; the next dump says how many
-//!           └─► as many open as may be? ─► overflow
+//!           └─► as many open, or as many dumps made, as may be? ─► an incident without a dump, told once and then counted
 //!                 └─► opens an incident
 //! ```
+//!
+//! What was only counted is told as a [`Storm`] when it is over: how many, the first, the last.
 //!
 //! Every trigger ends at exactly one of these arrows and is counted there: see [`EngineStats`]. There is no clock here:
 //! time is an argument, or a record's own.
@@ -29,16 +31,19 @@ mod config;
 mod cooldown;
 mod engine;
 mod fingerprint;
+mod limits;
 mod outcome;
 mod rule;
+mod storm;
 mod summary;
 #[cfg(test)]
 mod tests;
 mod types;
 
-pub use config::{EngineConfig, Span};
-pub use cooldown::FINGERPRINTS_MAX;
+pub use config::{EngineConfig, Limits, Span};
+pub use cooldown::{FINGERPRINTS_MAX, UNDUMPED_MAX};
 pub use engine::{Engine, Manual, OPEN_MAX, PROCESSES_MAX};
-pub use outcome::{EngineStats, Opened, Outcome};
+pub use outcome::{EngineStats, Outcome};
 pub use rule::Rule;
-pub use types::{Incident, Subject, Trigger};
+pub use storm::{NoDump, Storm};
+pub use types::{Incident, Severity, Subject, Trigger};

@@ -2,9 +2,9 @@
 
 use uuid::Uuid;
 
-use super::{Rule, Subject, Trigger};
+use super::{Incident, NoDump};
 
-/// What became of all triggers: `triggers = opened + joined + suppressed + overflow`, always.
+/// What became of all triggers: `triggers = opened + joined + suppressed + overflow + limited`, always.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EngineStats {
     /// Incidents open now.
@@ -19,36 +19,21 @@ pub struct EngineStats {
     pub suppressed_total: u64,
     /// Triggers that found [`OPEN_MAX`](super::OPEN_MAX) incidents open.
     pub overflow_total: u64,
+    /// Triggers that made no dump because of a [`Limits`](super::Limits).
+    pub limited_total: u64,
 }
 
 /// What became of a trigger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It opened an incident.
-    Opened(Opened),
+    /// It opened an incident, which makes a dump.
+    Opened(Box<Incident>),
+    /// It is an incident that makes no dump, and the first of its kind that does not.
+    Undumped(Box<Incident>, NoDump),
     /// It joined the open incident with this id.
     Joined(Uuid),
     /// It happened inside the cooldown of its failure.
     Suppressed,
-    /// As many incidents as may be are open.
-    Overflow,
-}
-
-/// An incident that has just opened: what is to be frozen, and said, now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Opened {
-    /// Its id.
-    pub id: Uuid,
-    /// The rule that fired.
-    pub rule: Rule,
-    /// One sentence for people.
-    pub summary: String,
-    /// The record that fired it.
-    pub trigger: Trigger,
-    /// What it happened to.
-    pub subject: Subject,
-    /// Start of its window, in nanoseconds since boot.
-    pub window_start_boot_ns: u64,
-    /// End of its window, in nanoseconds since boot.
-    pub window_end_boot_ns: u64,
+    /// It is an incident that makes no dump, and was only counted.
+    Counted(NoDump),
 }

@@ -7,6 +7,7 @@ use recorder_ebpf::abi::{
     WritebackError, decode,
 };
 
+use super::Severity;
 use super::fingerprint::{self, Fingerprint};
 
 /// Signals that dump core unless a program asks otherwise: signal(7).
@@ -64,6 +65,16 @@ impl Rule {
             Self::TaskHung => "task-hung",
             Self::WatchedExit => "watched-exit",
             Self::Manual => "manual",
+        }
+    }
+
+    /// Returns how grave it is.
+    pub const fn severity(self) -> Severity {
+        match self {
+            Self::FatalSignal | Self::OomKill | Self::IoError | Self::WatchedExit => Severity::High,
+            Self::WritebackError => Severity::Critical,
+            Self::TaskHung => Severity::Medium,
+            Self::Manual => Severity::Low,
         }
     }
 

@@ -3,15 +3,56 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+/// How grave an incident is.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Worth to know.
+    Low,
+    /// Something does not work as it should.
+    #[default]
+    Medium,
+    /// Something has failed.
+    High,
+    /// Data is lost, or the host is about to fail.
+    Critical,
+}
+
+impl Severity {
+    /// Every severity, the least first.
+    pub const ALL: [Self; 4] = [Self::Low, Self::Medium, Self::High, Self::Critical];
+
+    /// Returns its name: "high".
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Critical => "critical",
+        }
+    }
+}
+
 /// One detected failure, and the window around it.
 ///
 /// Serialised, it is the `incident` object of the sidecar and of the dump's metadata.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Incident {
     /// UUIDv7: sorts by time.
     pub id: Uuid,
     /// Name of the rule that fired.
     pub rule: String,
+    /// How grave it is.
+    #[serde(default)]
+    pub severity: Severity,
+    /// What its rule says it is about.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub tags: Vec<String>,
+    /// Other rules that fired on the same record.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub also: Vec<String>,
     /// One sentence for people: "nginx[812] died of SIGSEGV at 0x0".
     pub summary: String,
     /// The record that fired it.
@@ -31,10 +72,16 @@ pub struct Incident {
     pub followers: u64,
     /// Triggers with this fingerprint that made no dump since its last one, because of the cooldown.
     pub suppressed_before: u64,
+    /// Collectors that run for it; all that are for its rule, if its rule names none. Not kept.
+    #[serde(skip)]
+    pub collectors: Option<Vec<String>>,
+    /// Who is told of it; whoever is told of all, if its rule names none. Not kept.
+    #[serde(skip)]
+    pub notify: Option<Vec<String>>,
 }
 
 /// The record that fired an incident: lane, CPU and sequence number name it in the dump.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trigger {
     /// Type of the event: "signal.fatal".
     #[serde(rename = "type")]

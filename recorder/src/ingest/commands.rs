@@ -30,6 +30,8 @@ pub enum Command {
     },
     /// Say what the data plane holds and counts.
     State(oneshot::Sender<State>),
+    /// Take note that a dump of so many bytes has been written.
+    Written(u64),
     /// Take in processes that somebody looked at.
     Learn(Vec<Process>),
     /// Say who processes and cgroups are, from there on.

@@ -7,6 +7,7 @@
 mod budget;
 mod clock;
 mod commands;
+mod news;
 mod note;
 mod samples;
 
@@ -24,13 +25,14 @@ use uuid::Uuid;
 
 pub use clock::{now_boot_ns, now_pair};
 pub use commands::{Command, Commands, Triggered};
+pub use news::News;
 pub use samples::{Ask, Asked, Inlet, Outlet, SAMPLE_BYTES_MAX, samples};
 
 use crate::dump::CpuStats;
 use crate::event::ClockPair;
 use crate::evidence::{Collection, Collectors};
 use crate::identity::Identities;
-use crate::incident::{Engine, EngineStats, Incident, Manual, Opened, Outcome, Subject};
+use crate::incident::{Engine, EngineStats, Incident, Manual, Outcome, Subject};
 use crate::kernel::{Counters, Rings};
 use crate::redact::{Redactor, Rules};
 use crate::ring::{FlightRing, RingStats, Share, Window};
@@ -70,6 +72,8 @@ pub struct State {
     pub committed: [Vec<u64>; Lane::ALL.len()],
     /// The incidents.
     pub incidents: EngineStats,
+    /// News that found no room.
+    pub news_dropped: u64,
 }
 
 /// What is kept of an incident while it is open.
@@ -89,6 +93,8 @@ pub struct Connections {
     pub samples: Inlet,
     /// Where windows go.
     pub writer: Sender<FrozenIncident>,
+    /// Where it is said what becomes of incidents.
+    pub news: Sender<News>,
     /// Where warnings go.
     pub warn: Report,
 }
@@ -102,6 +108,8 @@ pub struct DataPlane {
     inbox: Inbox,
     samples: Inlet,
     writer: Sender<FrozenIncident>,
+    news: Sender<News>,
+    news_dropped: u64,
     warn: Report,
     notes: Notes,
     budget: BudgetWatch,
@@ -134,6 +142,7 @@ impl DataPlane {
         let Connections {
             samples,
             writer,
+            news,
             warn,
         } = connections;
         let (commands, inbox) = commands::channel()?;
@@ -145,6 +154,8 @@ impl DataPlane {
             inbox,
             samples,
             writer,
+            news,
+            news_dropped: 0,
             warn,
             notes: Notes::default(),
             budget: BudgetWatch::new(before_ns, now_boot_ns()),
@@ -190,6 +201,7 @@ impl DataPlane {
             self.take_samples();
             self.obey();
             self.close_due();
+            self.end_storms();
             self.hand_over();
             self.flight.expire(now_boot_ns());
             self.look_at_budgets();
@@ -203,9 +215,10 @@ impl DataPlane {
             inbox,
             identities,
             writer,
+            news,
             ..
         } = self;
-        drop(writer);
+        drop((writer, news));
         while let Some(command) = inbox.wait() {
             if let Command::Identities(cursor, reply) = command {
                 let _ = reply.send(identities.page(cursor));
@@ -252,6 +265,7 @@ impl DataPlane {
         let clocks = now_pair();
         // Allocates only if an incident opens.
         let mut opened = Vec::new();
+        let mut undumped = Vec::new();
         let mut take = |lane: Lane, record: &[u8]| {
             let record = trimmed(record);
             let mut shown = record;
@@ -275,9 +289,13 @@ impl DataPlane {
                     memory_cgroup_id: kill.memory_cgroup_id,
                 });
             }
-            if let Some(incident) = engine.on_record(record, clocks) {
-                let window = flight.freeze(incident.window_start_boot_ns, Share::Half);
-                opened.push((incident, window));
+            match engine.on_record(record, clocks) {
+                Some(Outcome::Opened(incident)) => {
+                    let window = flight.freeze(incident.window_start_boot_ns, Share::Half);
+                    opened.push((incident, window));
+                }
+                Some(Outcome::Undumped(incident, why)) => undumped.push((incident, why)),
+                Some(Outcome::Joined(_) | Outcome::Suppressed | Outcome::Counted(_)) | None => {}
             }
         };
         while let Some(record) = rings.failure.next() {
@@ -291,7 +309,12 @@ impl DataPlane {
             taken += 1;
         }
         for (incident, window) in opened {
-            self.hold(&incident, window);
+            self.hold(incident, window);
+        }
+        for (incident, why) in undumped {
+            let text = format!("{}; no dump: {}", incident.summary, why.words());
+            self.note(NoteKind::Limit, &text);
+            self.tell(News::Undumped(incident, why));
         }
         taken == BATCH
     }
@@ -324,16 +347,30 @@ impl DataPlane {
     }
 
     /// Keeps what led up to an incident, and says that there is one.
-    fn hold(&mut self, opened: &Opened, window: Window) {
+    fn hold(&mut self, incident: Box<Incident>, window: Window) {
         let collectors = self.collectors.as_ref();
         self.held.push(Held {
-            id: opened.id,
+            id: incident.id,
             _window: window,
-            evidence: collectors.and_then(|collectors| collectors.begin(opened)),
+            evidence: collectors.and_then(|collectors| collectors.begin(&incident)),
         });
         // The id tells the writer of the dump that this is the remark about its incident.
-        let text = format!("{} ({})", opened.summary, opened.id);
+        let text = format!("{} ({})", incident.summary, incident.id);
         self.note(NoteKind::Incident, &text);
+        self.tell(News::Opened(incident));
+    }
+
+    /// Tells of the storms that are over.
+    fn end_storms(&mut self) {
+        while let Some(storm) = self.engine.storm_over(now_pair()) {
+            self.note(NoteKind::Storm, &storm.to_string());
+            self.tell(News::StormOver(storm));
+        }
+    }
+
+    fn tell(&mut self, news: News) {
+        let dropped = self.news.try_send(news).is_err();
+        self.news_dropped += u64::from(dropped);
     }
 
     /// Does what other threads ask.
@@ -354,6 +391,7 @@ impl DataPlane {
                     self.drain_all();
                     let _ = reply.send(self.state());
                 }
+                Command::Written(bytes) => self.engine.written(bytes, now_boot_ns()),
                 Command::Learn(processes) => {
                     for process in processes {
                         self.identities.learn_process(process);
@@ -381,9 +419,10 @@ impl DataPlane {
         match self.engine.trigger_manual(manual, now_pair()) {
             Outcome::Opened(opened) => {
                 let window = self.flight.freeze(opened.window_start_boot_ns, Share::Half);
-                self.hold(&opened, window);
+                let incident = opened.id;
+                self.hold(opened, window);
                 Some(Triggered {
-                    incident: opened.id,
+                    incident,
                     joined: false,
                 })
             }
@@ -391,11 +430,13 @@ impl DataPlane {
                 incident,
                 joined: true,
             }),
-            Outcome::Suppressed | Outcome::Overflow => None,
+            Outcome::Suppressed | Outcome::Undumped(..) | Outcome::Counted(_) => None,
         }
     }
 
     fn stop(&mut self) {
+        self.engine.end_storms();
+        self.end_storms();
         self.note(NoteKind::Stop, "recording ends");
         for incident in self.engine.close_all(now_boot_ns()) {
             self.freeze(incident);
@@ -458,6 +499,7 @@ impl DataPlane {
             counters: self.counters(),
             committed: self.committed.clone(),
             incidents: self.engine.stats(),
+            news_dropped: self.news_dropped,
         }
     }
 

@@ -305,6 +305,7 @@ mod tests {
             window_end_boot_ns: 0,
             followers: 0,
             suppressed_before: 0,
+            ..Incident::default()
         }
     }
 

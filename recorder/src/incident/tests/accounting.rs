@@ -34,10 +34,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn opened_joined_suppressed_and_overflow_are_all_triggers(
+    fn opened_joined_suppressed_overflow_and_limited_are_all_triggers(
         steps in prop::collection::vec((step(), 0..2 * SECOND), 1..300),
     ) {
-        let mut engine = engine();
+        let mut config = config();
+        config.limits.dumps_per_hour = 40;
+        let mut engine = Engine::new(config);
         let mut now = START;
         let (mut triggers, mut opened, mut followers) = (0_u64, 0_u64, 0_u64);
         let mut dumps = Vec::new();
@@ -76,7 +78,8 @@ proptest! {
             let stats = engine.stats();
             prop_assert_eq!(stats.triggers_total, triggers);
             prop_assert_eq!(stats.opened_total, opened);
-            let counted = stats.opened_total + stats.joined_total + stats.suppressed_total + stats.overflow_total;
+            let counted = stats.opened_total + stats.joined_total + stats.suppressed_total + stats.overflow_total
+                + stats.limited_total;
             prop_assert_eq!(counted, triggers);
             prop_assert_eq!(stats.open, opened - dumps.len() as u64);
         }

@@ -12,7 +12,7 @@ use recorder_ebpf::abi::{
 };
 use zerocopy::{FromZeros, Immutable, IntoBytes};
 
-use super::{Engine, EngineConfig, Opened, Span};
+use super::{Engine, EngineConfig, Incident, Limits, Outcome, Span};
 use crate::event::ClockPair;
 
 const SECOND: u64 = 1_000_000_000;
@@ -35,6 +35,7 @@ fn config() -> EngineConfig {
         rule_spans: BTreeMap::new(),
         cooldown_ns: COOLDOWN,
         watch: vec!["postgres".into()],
+        limits: Limits::default(),
     }
 }
 
@@ -42,9 +43,12 @@ fn engine() -> Engine {
     Engine::new(config())
 }
 
-/// Feeds a record to the engine.
-fn feed(engine: &mut Engine, record: impl IntoBytes + Immutable) -> Option<Opened> {
-    engine.on_record(record.as_bytes(), CLOCKS)
+/// Feeds a record to the engine; returns the incident that it opened.
+fn feed(engine: &mut Engine, record: impl IntoBytes + Immutable) -> Option<Incident> {
+    match engine.on_record(record.as_bytes(), CLOCKS) {
+        Some(Outcome::Opened(incident)) => Some(*incident),
+        _ => None,
+    }
 }
 
 /// Returns a zeroed record of a type with a header.

@@ -170,8 +170,8 @@ fn a_request_is_an_incident_that_no_cooldown_holds_up() {
         panic!("nothing else is open");
     };
     assert_eq!(
-        (opened.rule, opened.window_end_boot_ns),
-        (Rule::Manual, START + AFTER)
+        (opened.rule.as_str(), opened.window_end_boot_ns),
+        ("manual", START + AFTER)
     );
     let joined = engine.trigger_manual(Manual::default(), now(START + 1));
     assert_eq!(joined, Outcome::Joined(opened.id));

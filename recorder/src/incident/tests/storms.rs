@@ -1,7 +1,7 @@
 //! What joins, what is suppressed, what opens.
 
 use super::*;
-use crate::incident::{FINGERPRINTS_MAX, Incident, OPEN_MAX};
+use crate::incident::{FINGERPRINTS_MAX, Manual, NoDump, OPEN_MAX, Storm};
 
 /// Returns the dumps that a driver makes of records in time order, up to this time.
 fn dumps(engine: &mut Engine, records: &[impl IntoBytes + Immutable], until: u64) -> Vec<Incident> {
@@ -233,4 +233,88 @@ fn memory_of_failures_is_bounded() {
         feed(&mut engine, crash(time, "app", 1_000_001, 0)).is_some(),
         "forgotten"
     );
+}
+
+/// Returns the storms that are over by then.
+fn storms(engine: &mut Engine, boot_ns: u64) -> Vec<Storm> {
+    let now = ClockPair {
+        boot_ns,
+        unix_ns: CLOCKS.unix_ns + boot_ns,
+    };
+    std::iter::from_fn(|| engine.storm_over(now)).collect()
+}
+
+#[test]
+fn a_storm_ends_with_its_cooldown_and_says_how_many_the_first_and_the_last() {
+    let mut engine = engine();
+    let first = feed(&mut engine, crash(START, "app", 1, 0)).expect("news");
+    engine.poll(START + AFTER);
+    for n in 1..=30 {
+        let at = START + AFTER + n * SECOND;
+        assert!(feed(&mut engine, crash(at, "app", 1 + n as u32, 0)).is_none());
+    }
+    let end = START + AFTER + COOLDOWN;
+    assert_eq!(storms(&mut engine, end - 1), []);
+    let told = storms(&mut engine, end);
+    assert_eq!(told.len(), 1);
+    let storm = &told[0];
+    assert_eq!((storm.incident, storm.count), (first.id, 30));
+    assert_eq!(storm.first_boot_ns, START + AFTER + SECOND);
+    assert_eq!(storm.last_boot_ns, START + AFTER + 30 * SECOND);
+    assert_eq!(storm.last_unix_ns, CLOCKS.unix_ns + storm.last_boot_ns);
+    assert_eq!(storms(&mut engine, 2 * end), [], "told once");
+    let next = feed(&mut engine, crash(end, "app", 99, 0)).expect("news again");
+    assert_eq!(next.suppressed_before, 30);
+}
+
+#[test]
+fn storms_that_rage_when_the_recording_ends_are_told() {
+    let mut engine = engine();
+    feed(&mut engine, crash(START, "app", 1, 0));
+    feed(&mut engine, crash(START + AFTER + 1, "app", 2, 0));
+    engine.end_storms();
+    assert_eq!(storms(&mut engine, START + AFTER + 2)[0].count, 1);
+}
+
+#[test]
+fn over_a_limit_an_incident_is_told_once_and_then_counted() {
+    let mut config = config();
+    config.limits.dumps_per_hour = 1;
+    let mut engine = Engine::new(config);
+    assert!(feed(&mut engine, crash(START, "app", 1, 0)).is_some());
+    engine.poll(START + AFTER);
+    let mut fed = |at, n| engine.on_record(crash(at, "other", n, 7).as_bytes(), CLOCKS);
+    let Some(Outcome::Undumped(incident, NoDump::DumpsPerHour)) = fed(START + SECOND, 2) else {
+        panic!("one was the limit");
+    };
+    for n in 2..=9 {
+        let again = fed(START + n * SECOND, 1 + n as u32);
+        assert_eq!(again, Some(Outcome::Counted(NoDump::DumpsPerHour)));
+    }
+    assert_eq!(engine.stats().limited_total, 9);
+    let told = storms(&mut engine, START + SECOND + COOLDOWN);
+    assert_eq!((told[0].incident, told[0].count), (incident.id, 8));
+    let hour = START + 3600 * SECOND;
+    assert!(feed(&mut engine, crash(hour, "other", 50, 7)).is_some());
+    // What a person asks for is no failure.
+    let now = ClockPair {
+        boot_ns: hour + 1,
+        unix_ns: hour + 1,
+    };
+    let asked = engine.trigger_manual(Manual::default(), now);
+    assert!(matches!(asked, Outcome::Opened(_)));
+}
+
+#[test]
+fn once_a_days_bytes_are_written_no_dump_begins() {
+    let mut config = config();
+    config.limits.bytes_per_day = 1000;
+    let mut engine = Engine::new(config);
+    assert!(feed(&mut engine, crash(START, "app", 1, 0)).is_some());
+    engine.written(1000, START + SECOND);
+    let over = engine.on_record(crash(START + 2, "other", 2, 7).as_bytes(), CLOCKS);
+    assert!(matches!(
+        over,
+        Some(Outcome::Undumped(_, NoDump::BytesPerDay))
+    ));
 }
