@@ -6,10 +6,10 @@ use core::ffi::c_void;
 
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::generated::{
-    bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, bpf_ringbuf_query, bpf_ringbuf_reserve,
-    bpf_ringbuf_submit,
+    bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, bpf_ringbuf_output, bpf_ringbuf_query,
+    bpf_ringbuf_reserve, bpf_ringbuf_submit,
 };
-use recorder_ebpf::abi::{EventKind, HEADER_OWN, Header, KIND_SLOTS, Lane};
+use recorder_ebpf::abi::{EventKind, HEADER_OWN, Header, KIND_SLOTS, Lane, LaneStats};
 
 use crate::kernel::Task;
 use crate::maps::{FAILURE_RING, LANE_STATS, LIFECYCLE_RING};
@@ -19,35 +19,45 @@ const LIFECYCLE_WATERMARK: u64 = 1 << 20;
 /// One record in this many looks at the ring's fill.
 const WATERMARK_INTERVAL: u64 = 64;
 
-/// Room for one record in a kernel ring, with what its header needs.
-#[must_use = "the verifier refuses a program that neither submits nor discards"]
-pub struct Slot<T> {
-    record: *mut T,
+/// A record that is attempted: numbered, and due to be submitted or counted as lost.
+#[must_use = "what is attempted has to be submitted or counted"]
+pub struct Attempt {
+    stats: *mut LaneStats,
     seq: u64,
     kind: EventKind,
 }
 
-/// Reserves room for a `T`, or counts the record as lost.
+/// Room for one record in a kernel ring.
+#[must_use = "the verifier refuses a program that neither submits nor discards"]
+pub struct Slot<T> {
+    record: *mut T,
+    attempt: Attempt,
+}
+
+/// Begins a record.
 #[inline(always)]
-pub fn reserve<T>(kind: EventKind) -> Option<Slot<T>> {
-    let lane = kind.lane();
-    let stats = LANE_STATS.get_ptr_mut(lane as u32)?;
+pub fn attempt(kind: EventKind) -> Option<Attempt> {
+    let stats = LANE_STATS.get_ptr_mut(kind.lane() as u32)?;
     // SAFETY: `stats` is this CPU's slot, valid while the program runs. A probe in an interrupt may write it in between:
     // that is why the counters below are added to atomically. Both may then read the same number; the count stays exact.
     let seq = unsafe { (&raw const (*stats).attempted).read_volatile() };
     // SAFETY: as above.
     unsafe { add_one(&raw mut (*stats).attempted) };
+    Some(Attempt { stats, seq, kind })
+}
+
+/// Reserves room for a `T`, or counts the record as lost.
+#[inline(always)]
+pub fn reserve<T>(kind: EventKind) -> Option<Slot<T>> {
+    let attempt = attempt(kind)?;
     // SAFETY: the map is a ring buffer, and the size a constant.
-    let record = unsafe { bpf_ringbuf_reserve(ring(lane), size_of::<T>() as u64, 0) }.cast::<T>();
+    let record = unsafe { bpf_ringbuf_reserve(ring(kind.lane()), size_of::<T>() as u64, 0) };
     if record.is_null() {
-        let slot = kind as usize;
-        if slot < KIND_SLOTS {
-            // SAFETY: as above; `slot` is within the array.
-            unsafe { add_one((&raw mut (*stats).lost).cast::<u64>().add(slot)) };
-        }
+        attempt.lost();
         return None;
     }
-    Some(Slot { record, seq, kind })
+    let record = record.cast();
+    Some(Slot { record, attempt })
 }
 
 impl<T> Slot<T> {
@@ -57,24 +67,82 @@ impl<T> Slot<T> {
         self.record
     }
 
-    /// A header of `len` bytes about the process of `task`.
+    /// A header of `len` bytes about the process that `leader` leads and `task` is a thread of.
     #[inline(always)]
-    pub fn header(&self, task: Task, len: u32, flags: u8) -> Header {
-        let (uid, gid) = task.ids();
-        let comm = task.comm();
+    pub fn header(&self, task: Task, leader: Task, len: u32, flags: u8) -> Header {
+        self.attempt.header(task, leader, len, flags)
+    }
+
+    /// A header of `len` bytes about no process.
+    #[inline(always)]
+    pub fn header_without_process(&self, len: u32, flags: u8) -> Header {
+        self.attempt.header_without_process(len, flags)
+    }
+
+    /// Hands the record, now whole, to the ring.
+    #[inline(always)]
+    pub fn submit(self) {
+        let flags = self.attempt.wake_flags();
+        // SAFETY: `record` is what `reserve` returned, and this is its last use.
+        unsafe { bpf_ringbuf_submit(self.record.cast::<c_void>(), flags) };
+    }
+}
+
+impl Attempt {
+    /// Copies `len` bytes of a record that was put together elsewhere to the ring, or counts the record as lost.
+    ///
+    /// # Safety
+    ///
+    /// `record` is readable for `len` bytes, which the verifier checks, and all of them are written.
+    #[inline(always)]
+    pub unsafe fn submit<T>(self, record: *mut T, len: u64) {
+        let flags = self.wake_flags();
+        // SAFETY: the caller's; the map is a ring buffer.
+        let refused =
+            unsafe { bpf_ringbuf_output(ring(self.kind.lane()), record.cast(), len, flags) != 0 };
+        if refused {
+            self.lost();
+        }
+    }
+
+    #[inline(always)]
+    fn lost(&self) {
+        let slot = self.kind as usize;
+        if slot < KIND_SLOTS {
+            // SAFETY: as in `attempt`; `slot` is within the array.
+            unsafe { add_one((&raw mut (*self.stats).lost).cast::<u64>().add(slot)) };
+        }
+    }
+
+    /// A reader is never woken for an ordinary record: that costs more than all the rest, and it looks by itself soon enough.
+    #[inline(always)]
+    fn wake_flags(&self) -> u64 {
+        let lane = self.kind.lane();
+        let wake = lane as u8 == Lane::Failure as u8 || filling(self.seq);
+        u64::from(if wake {
+            BPF_RB_FORCE_WAKEUP
+        } else {
+            BPF_RB_NO_WAKEUP
+        })
+    }
+
+    /// A header of `len` bytes about the process that `leader` leads and `task` is a thread of.
+    #[inline(always)]
+    pub fn header(&self, task: Task, leader: Task, len: u32, flags: u8) -> Header {
+        let (uid, gid) = leader.ids();
         let flags = match self.kind {
-            EventKind::SignalFatal | EventKind::TaskHung => flags | own(task),
+            EventKind::SignalFatal | EventKind::TaskHung => flags | own(leader),
             _ => flags,
         };
         Header {
-            start_boot_ns: task.process_start(),
-            cgroup_id: task.cgroup_id(),
+            start_boot_ns: leader.start(),
+            cgroup_id: leader.cgroup_id(),
             pid: task.pid(),
             tgid: task.tgid(),
             uid,
             gid,
             // SAFETY: both are 16 bytes without padding.
-            comm: unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(comm) },
+            comm: unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(task.comm()) },
             ..self.header_without_process(len, flags)
         }
     }
@@ -98,22 +166,6 @@ impl<T> Slot<T> {
             flags,
             comm: [0; 16],
         }
-    }
-
-    /// Hands the record, now whole, to the ring.
-    ///
-    /// A reader is never woken for an ordinary record: that costs more than all the rest, and it looks by itself soon enough.
-    #[inline(always)]
-    pub fn submit(self) {
-        let lane = self.kind.lane();
-        let wake = lane as u8 == Lane::Failure as u8 || filling(self.seq);
-        let flags = if wake {
-            BPF_RB_FORCE_WAKEUP
-        } else {
-            BPF_RB_NO_WAKEUP
-        };
-        // SAFETY: `record` is what `reserve` returned, and this is its last use.
-        unsafe { bpf_ringbuf_submit(self.record.cast::<c_void>(), u64::from(flags)) };
     }
 }
 

@@ -63,6 +63,7 @@ macro_rules! for_each_field {
                 CGROUP_ROOT = cgroup.root;
                 ROOT_HIERARCHY = cgroup_root.hierarchy_id;
                 SIGNAL_LIVE = signal_struct.live;
+                SIGNAL_THREAD = signal_struct.curr_target;
                 SIGNAL_THREADS = signal_struct.nr_threads;
                 SIGNAL_THREAD_HEAD = signal_struct.thread_head;
                 SIGNAL_FLAGS = signal_struct.flags;

@@ -3,7 +3,8 @@
 use aya_ebpf::btf_maps::{LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use recorder_ebpf::abi::{
-    FAULTS_MAX, LaneStats, MAPPINGS_MAX, Mapping, REGISTERS_MAX, SENDERS_MAX, Sender,
+    ARGV_BYTES_MAX, EXE_BYTES_MAX, Exec, FAULTS_MAX, FILENAME_BYTES_MAX, LaneStats, MAPPINGS_MAX,
+    Mapping, REGISTERS_MAX, SENDERS_MAX, STACK_MEMORY_BYTES_MAX, Sender, SignalFatal,
 };
 
 /// Default size of the failure lane's ring, for some 200 crashes with all of their stack before the reader's first look;
@@ -48,6 +49,18 @@ pub static MAPPINGS: PerCpuArray<Mappings, 1> = PerCpuArray::new();
 #[btf_map]
 pub static DYING: LruHashMap<Process, u8, 1024> = LruHashMap::new();
 
+/// Where a death is put together.
+#[btf_map]
+pub static DEATH: PerCpuArray<Death, 1> = PerCpuArray::new();
+
+/// Where an exec is put together.
+#[btf_map]
+pub static EXECUTED: PerCpuArray<Executed, 1> = PerCpuArray::new();
+
+/// What threads used, by who adds it up.
+#[btf_map]
+pub static THREADS: PerCpuArray<Threads, 2> = PerCpuArray::new();
+
 /// A process, uniquely.
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -82,6 +95,81 @@ pub struct Fault {
     pub code: i32,
     /// User registers, in the kernel's order.
     pub registers: [u64; REGISTERS_MAX],
+}
+
+/// The record of a death, and what is known of it before: too large for the stack, and one path for the verifier, whatever
+/// the record's length.
+#[repr(C)]
+pub struct Death {
+    /// The signal's information, if it is what ends the process.
+    pub info: SigInfo,
+    /// Signal that is delivered.
+    pub delivered: u32,
+    /// Signal that ends the process.
+    pub signal: u32,
+    /// The record.
+    pub record: SignalFatal,
+    /// The stack that follows it, and the mappings behind that.
+    pub stack: [u64; STACK_MEMORY_BYTES_MAX / 8],
+    /// Room for the mappings behind the longest stack.
+    pub mappings: [Mapping; MAPPINGS_MAX],
+}
+
+/// The beginning of a `siginfo_t`, the same on all 64-bit kernels.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub struct SigInfo {
+    /// `si_signo`.
+    pub signo: i32,
+    /// `si_errno`.
+    pub errno: i32,
+    /// `si_code`.
+    pub code: i32,
+    /// Nothing.
+    pub padding: i32,
+    /// `si_addr` of a fault; `si_pid` and `si_uid` of a signal that was sent.
+    pub first: u64,
+}
+
+/// The record of an exec, and what its path is found by.
+#[repr(C)]
+pub struct Executed {
+    /// Address of the executable's dentry.
+    pub dentry: u64,
+    /// Address of the mount that it lies in, as its users see it.
+    pub mount: u64,
+    /// The record.
+    pub record: Exec,
+    /// The paths and arguments that follow it.
+    pub strings: [u8; EXE_BYTES_MAX + FILENAME_BYTES_MAX + ARGV_BYTES_MAX],
+}
+
+/// A walk over the threads of a process, and what they used so far.
+#[derive(Default)]
+#[repr(C)]
+pub struct Threads {
+    /// Address of the list.
+    pub head: u64,
+    /// Address of the next thread's place in it.
+    pub next: u64,
+    /// CPU time in user mode, in nanoseconds, by ticks.
+    pub user_ns: u64,
+    /// CPU time in kernel mode, in nanoseconds, by ticks.
+    pub system_ns: u64,
+    /// CPU time in nanoseconds, exactly.
+    pub runtime_ns: u64,
+    /// Bytes fetched from storage.
+    pub read_bytes: u64,
+    /// Bytes sent to storage.
+    pub write_bytes: u64,
+    /// Page faults served without I/O.
+    pub minor_faults: u64,
+    /// Page faults that needed I/O.
+    pub major_faults: u64,
+    /// Times a thread gave up the CPU.
+    pub voluntary_switches: u64,
+    /// Times a thread was taken off the CPU.
+    pub involuntary_switches: u64,
 }
 
 /// Words of a node of the kernel's tree of mappings.

@@ -49,8 +49,9 @@ fn record(kind: EventKind, cgroup: Object, path: u64) {
     let with_nul = if copied > 0 { copied as u64 } else { 1 };
     let path_len = (with_nul - 1) & (CGROUP_PATH_BYTES_MAX as u64 - 1);
     let len = (size_of::<CgroupChange>() as u64 + path_len + 7) & !7;
+    let task = Task::current();
     let change = CgroupChange {
-        header: slot.header(Task::current(), len as u32, 0),
+        header: slot.header(task, task.leader(), len as u32, 0),
         id: cgroup_id(cgroup),
         hierarchy,
         path_len: path_len as u32,

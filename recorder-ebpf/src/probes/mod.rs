@@ -3,8 +3,8 @@
 mod block;
 mod cgroup;
 mod filesystem;
-mod mapping;
 mod oom;
 mod process;
 mod signal;
 mod task;
+mod threads;

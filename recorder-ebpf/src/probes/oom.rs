@@ -16,19 +16,26 @@ pub fn oom_kill(ctx: BtfTracePointContext) -> i32 {
         return 0;
     };
     let trigger = Task::current();
+    let trigger_leader = trigger.leader();
     let mm: Object = load(victim.0, &TASK_MM);
     let signal: Object = load(victim.0, &TASK_SIGNAL);
-    let (trigger_uid, _) = trigger.ids();
+    let leader = Task::leader_of(signal);
+    let (trigger_uid, _) = trigger_leader.ids();
     let record = OomKill {
-        header: slot.header(victim, size_of::<OomKill>() as u32, victim.process_flags()),
+        header: slot.header(
+            victim,
+            leader,
+            size_of::<OomKill>() as u32,
+            leader.process_flags(),
+        ),
         total_vm_pages: load(mm, &MM_TOTAL_VM),
         anon_rss_pages: rss_pages(mm, MM_ANONPAGES),
         file_rss_pages: rss_pages(mm, MM_FILEPAGES),
         shmem_rss_pages: rss_pages(mm, MM_SHMEMPAGES),
         pgtables_bytes: load(mm, &MM_PGTABLES_BYTES),
-        trigger_cgroup_id: trigger.cgroup_id(),
-        memory_cgroup_id: victim.memory_cgroup_id(),
-        lineage: victim.lineage(),
+        trigger_cgroup_id: trigger_leader.cgroup_id(),
+        memory_cgroup_id: leader.memory_cgroup_id(),
+        lineage: leader.lineage(),
         trigger_pid: trigger.pid(),
         trigger_tgid: trigger.tgid(),
         oom_score_adj: i32::from(load::<i16>(signal, &SIGNAL_OOM_SCORE_ADJ)),

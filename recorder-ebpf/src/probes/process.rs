@@ -8,37 +8,27 @@ use recorder_ebpf::abi::{
     EventKind, Exec, Exit, FILENAME_BYTES_MAX, TaskHung,
 };
 
-use crate::emit::{own, reserve};
+use super::threads::{self, Walker};
+use crate::emit::{attempt, own, reserve};
 use crate::globals::{
     BPRM_FILENAME, CRED_EGID, CRED_EUID, DENTRY_NAME, DENTRY_PARENT, FILE_DENTRY, FILE_MNT,
     MM_ARG_END, MM_ARG_START, MM_EXE_FILE, MOUNT_MNT, MOUNT_PARENT, MOUNT_POINT, PAGE_KIB,
     SIGNAL_FLAGS, SIGNAL_GROUP_EXIT_CODE, SIGNAL_LIVE, SIGNAL_MAJ_FLT, SIGNAL_MAXRSS,
     SIGNAL_MIN_FLT, SIGNAL_NIVCSW, SIGNAL_NVCSW, SIGNAL_READ_BYTES, SIGNAL_RUNTIME, SIGNAL_STIME,
-    SIGNAL_THREAD_HEAD, SIGNAL_THREADS, SIGNAL_UTIME, SIGNAL_WRITE_BYTES, TASK_CRED,
-    TASK_EXIT_CODE, TASK_LEADER, TASK_MAJ_FLT, TASK_MIN_FLT, TASK_MM, TASK_NIVCSW, TASK_NVCSW,
-    TASK_READ_BYTES, TASK_RUNTIME, TASK_SIGNAL, TASK_STIME, TASK_THREAD_NODE, TASK_UTIME,
-    TASK_WRITE_BYTES, VFSMOUNT_ROOT,
+    SIGNAL_THREADS, SIGNAL_UTIME, SIGNAL_WRITE_BYTES, TASK_CRED, TASK_EXIT_CODE, TASK_MAJ_FLT,
+    TASK_MIN_FLT, TASK_MM, TASK_NIVCSW, TASK_NVCSW, TASK_READ_BYTES, TASK_RUNTIME, TASK_SIGNAL,
+    TASK_STIME, TASK_UTIME, TASK_WRITE_BYTES, VFSMOUNT_ROOT,
 };
-use crate::kernel::{Object, Task, address, cpu_time, has, load, load_or_zero, read};
-
-/// Arguments up to this length travel in the smaller of two sizes of record.
-const ARGV_BYTES_SMALL: usize = 256;
-/// Room for both paths.
-const STRINGS_MIN: usize = EXE_BYTES_MAX + FILENAME_BYTES_MAX;
+use crate::kernel::{Object, Task, cpu_time, load, load_or_zero, read, unknown};
+use crate::maps::{EXECUTED, Executed, Threads};
 
 /// Bits of `signal_struct.flags`.
 ///
 /// <https://github.com/torvalds/linux/blob/v6.12/include/linux/sched/signal.h#L258>
 const SIGNAL_GROUP_EXIT: u32 = 4;
 
-/// Threads of one process whose accounting is added up at most: those that are on their way out as the last one leaves.
-const THREADS_MAX: u32 = 64;
-
-#[repr(C)]
-struct ExecRecord<const STRINGS: usize> {
-    exec: Exec,
-    strings: [u8; STRINGS],
-}
+/// Bytes of both paths and the arguments at most.
+const STRINGS_MAX: u64 = (EXE_BYTES_MAX + FILENAME_BYTES_MAX + ARGV_BYTES_MAX) as u64;
 
 /// `sched_process_exec(struct task_struct *, pid_t, struct linux_binprm *)`
 #[btf_tracepoint(function = "sched_process_exec")]
@@ -46,30 +36,22 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
     let task = Task(ctx.arg(0));
     let program: Object = ctx.arg(2);
     let mm = load(task.0, &TASK_MM);
-    let start: u64 = load(mm, &MM_ARG_START);
-    let end: u64 = load(mm, &MM_ARG_END);
-    let argv = end.wrapping_sub(start);
-    let filename = load(program, &BPRM_FILENAME);
     let exe: Object = load(mm, &MM_EXE_FILE);
-    if argv <= ARGV_BYTES_SMALL as u64 {
-        exec::<{ STRINGS_MIN + ARGV_BYTES_SMALL }>(task, exe, filename, start, argv);
-    } else {
-        exec::<{ STRINGS_MIN + ARGV_BYTES_MAX }>(task, exe, filename, start, argv);
-    }
-    0
-}
-
-#[inline(always)]
-fn exec<const STRINGS: usize>(task: Task, exe: Object, filename: u64, argv_start: u64, argv: u64) {
-    let Some(mut slot) = reserve::<ExecRecord<STRINGS>>(EventKind::ProcessExec) else {
-        return;
+    let Some(executed) = EXECUTED.get_ptr_mut(0) else {
+        return 0;
     };
-    let record = slot.record();
-    // SAFETY: `record` is room for one; no reference to it is made before it is initialised.
-    let strings = unsafe { (&raw mut (*record).strings).cast::<u8>() };
-    let exe_len = path_names(strings, exe) & (EXE_BYTES_MAX as u64 - 1);
+    // SAFETY: this CPU's slot, valid while the program runs, and the kernel runs a program once at a time on each CPU. What
+    // a number is for the verifier once it is written it lets pass to the function.
+    unsafe {
+        (&raw mut (*executed).dentry).write_volatile(load(exe, &FILE_DENTRY));
+        (&raw mut (*executed).mount).write_volatile(load(exe, &FILE_MNT));
+    }
+    let exe_len = unknown(exe_path()) & (EXE_BYTES_MAX as u64 - 1);
+    // SAFETY: this only makes an address.
+    let strings = unsafe { (&raw mut (*executed).strings).cast::<u8>() };
     // SAFETY: after the executable's path, below EXE_BYTES_MAX, there is room for FILENAME_BYTES_MAX bytes.
     let filename_at = unsafe { strings.add(exe_len as usize) };
+    let filename: u64 = load(program, &BPRM_FILENAME);
     // SAFETY: as above.
     let copied = unsafe {
         bpf_probe_read_kernel_str(
@@ -85,30 +67,38 @@ fn exec<const STRINGS: usize>(task: Task, exe: Object, filename: u64, argv_start
     if with_nul == FILENAME_BYTES_MAX as u64 {
         flags |= EXEC_FILENAME_TRUNCATED;
     }
-    let mut argv_len = argv;
-    let room = (STRINGS - STRINGS_MIN) as u64;
-    if argv_len > room {
-        argv_len = room;
+    let start: u64 = load(mm, &MM_ARG_START);
+    let mut argv_len = load::<u64>(mm, &MM_ARG_END).wrapping_sub(start);
+    if argv_len > ARGV_BYTES_MAX as u64 {
+        argv_len = ARGV_BYTES_MAX as u64;
         flags |= EXEC_ARGV_TRUNCATED;
     }
-    // SAFETY: both lengths are below their bounds, and `argv_len` is at most what the strings hold beyond those.
+    // SAFETY: both paths are below their bounds, and room for ARGV_BYTES_MAX bytes is behind those.
     let failed = unsafe {
         bpf_probe_read_user(
             filename_at.add(filename_len as usize).cast(),
             argv_len as u32,
-            argv_start as *const _,
+            start as *const _,
         ) != 0
     };
     if failed {
         argv_len = 0;
         flags |= EXEC_ARGV_TRUNCATED;
     }
-    let len = (size_of::<Exec>() as u64 + exe_len + filename_len + argv_len + 7) & !7;
-    let cred = load(task.0, &TASK_CRED);
+    let mut strings_len = (exe_len + filename_len + argv_len + 7) & !7;
+    if strings_len > STRINGS_MAX {
+        strings_len = STRINGS_MAX;
+    }
+    let len = size_of::<Exec>() as u64 + strings_len;
+    let Some(attempt) = attempt(EventKind::ProcessExec) else {
+        return 0;
+    };
+    let leader = task.leader();
+    let cred = load(leader.0, &TASK_CRED);
     let exec = Exec {
-        header: slot.header(task, len as u32, flags),
-        memory_cgroup_id: task.memory_cgroup_id(),
-        lineage: task.lineage(),
+        header: attempt.header(task, leader, len as u32, flags),
+        memory_cgroup_id: leader.memory_cgroup_id(),
+        lineage: leader.lineage(),
         euid: load(cred, &CRED_EUID),
         egid: load(cred, &CRED_EGID),
         exe_len: exe_len as u16,
@@ -116,42 +106,57 @@ fn exec<const STRINGS: usize>(task: Task, exe: Object, filename: u64, argv_start
         argv_len: argv_len as u16,
         reserved: 0,
     };
-    // SAFETY: as above.
-    unsafe { (&raw mut (*record).exec).write(exec) };
-    slot.submit();
+    // SAFETY: the record lies in this CPU's slot, and the strings right behind it.
+    unsafe {
+        let record = &raw mut (*executed).record;
+        record.write(exec);
+        attempt.submit(record, len);
+    }
+    0
 }
 
-/// Writes the names on the way from a file to the root of its mount namespace, and returns their length; 0 if there are too
-/// many, or too long ones.
+const _: () = assert!(
+    core::mem::offset_of!(Executed, strings)
+        == core::mem::offset_of!(Executed, record) + size_of::<Exec>()
+);
+
+/// Writes the names on the way from the executed file to the root of its mount namespace, and returns their length; 0 if
+/// there are too many, or too long ones.
 ///
-/// `strings` has room for [`STRINGS_MIN`] bytes.
-#[inline(always)]
-fn path_names(strings: *mut u8, file: Object) -> u64 {
-    const _: () = assert!(STRINGS_MIN >= 2 * EXE_BYTES_MAX);
-    let mut dentry: u64 = load(file, &FILE_DENTRY);
-    let mut mount = load::<u64>(file, &FILE_MNT).wrapping_sub(u64::from(MOUNT_MNT.load()));
-    let mut root = mount_root(mount);
+/// A function of its own for the verifier, which checks it once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn exe_path() -> u64 {
+    const _: () = assert!(STRINGS_MAX as usize >= 2 * EXE_BYTES_MAX);
+    let Some(executed) = EXECUTED.get_ptr_mut(0) else {
+        return 0;
+    };
+    // SAFETY: as in `process_exec`.
+    let executed = unsafe { &mut *executed };
+    let mut dentry = executed.dentry;
+    let mut mount = Mount::at(executed.mount.wrapping_sub(u64::from(MOUNT_MNT.load())));
     let mut len = 0_u64;
     for _ in 0..EXE_NAMES_MAX {
-        // Here, so that both ways through the loop leave the verifier with the same bounds.
-        len &= EXE_BYTES_MAX as u64 - 1;
-        let parent = word(dentry, &DENTRY_PARENT);
-        if dentry == root {
-            let below = word(mount, &MOUNT_PARENT);
-            if below == mount || below == 0 {
+        // Here, so that all ways through the loop leave the verifier with the same bounds.
+        len = unknown(len) & (EXE_BYTES_MAX as u64 - 1);
+        if dentry == mount.root {
+            if mount.below == mount.address || mount.below == 0 {
                 return len;
             }
-            dentry = word(mount, &MOUNT_POINT);
-            mount = below;
-            root = mount_root(mount);
+            dentry = mount.point;
+            mount = Mount::at(mount.below);
             continue;
         }
+        let (parent, name) = names(dentry);
         // SAFETY: `len` is below EXE_BYTES_MAX, and twice as many bytes are there.
         let copied = unsafe {
             bpf_probe_read_kernel_str(
-                strings.add(len as usize).cast(),
+                (&raw mut executed.strings)
+                    .cast::<u8>()
+                    .add(len as usize)
+                    .cast(),
                 EXE_BYTES_MAX as u32,
-                word(dentry, &DENTRY_NAME) as *const _,
+                name as *const _,
             )
         };
         if copied <= 1 {
@@ -170,10 +175,49 @@ fn path_names(strings: *mut u8, file: Object) -> u64 {
     0
 }
 
-/// The top directory of a mount.
+/// A mount: where it is, what it is mounted on, and its top directory.
+struct Mount {
+    address: u64,
+    below: u64,
+    point: u64,
+    root: u64,
+}
+
+impl Mount {
+    #[inline(always)]
+    fn at(address: u64) -> Self {
+        let parent = MOUNT_PARENT.load();
+        let root = MOUNT_MNT.load() + VFSMOUNT_ROOT.load();
+        // Side by side on all kernels so far, so that one copy does.
+        let [below, point, root] = if MOUNT_POINT.load() == parent + 8 && root == parent + 16 {
+            read(address + u64::from(parent))
+        } else {
+            [
+                word(address, &MOUNT_PARENT),
+                word(address, &MOUNT_POINT),
+                read(address + u64::from(root)),
+            ]
+        };
+        Self {
+            address,
+            below,
+            point,
+            root,
+        }
+    }
+}
+
+/// The parent of a dentry, and the address of its name.
 #[inline(always)]
-fn mount_root(mount: u64) -> u64 {
-    word(mount + u64::from(MOUNT_MNT.load()), &VFSMOUNT_ROOT)
+fn names(dentry: u64) -> (u64, u64) {
+    let parent = DENTRY_PARENT.load();
+    // The name's hash and length lie between the two on all kernels so far.
+    if DENTRY_NAME.load() == parent + 16 {
+        let [parent, _, name] = read::<[u64; 3]>(dentry + u64::from(parent));
+        (parent, name)
+    } else {
+        (word(dentry, &DENTRY_PARENT), word(dentry, &DENTRY_NAME))
+    }
 }
 
 /// Copies a word that lies `offset` bytes beyond an address; zero if it cannot be read.
@@ -198,30 +242,36 @@ pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
     let mut usage = Usage::of_dead_threads(signal);
     if load::<u32>(signal, &SIGNAL_THREADS) == 1 {
         usage.add(&Usage::of_thread(task));
-    } else {
-        add_threads(&mut usage, signal);
+    } else if let Some(others) = threads::sum(Walker::Exit, signal) {
+        usage.add_listed(others);
     }
+    let leader = Task::leader_of(signal);
     let flags: u32 = load(signal, &SIGNAL_FLAGS);
     // Both loads before the choice: the compiler would otherwise choose the pointer and load once, through two types.
     let of_group: u32 = load(signal, &SIGNAL_GROUP_EXIT_CODE);
-    let of_leader: u32 = load(load(task.0, &TASK_LEADER), &TASK_EXIT_CODE);
+    let of_leader: u32 = load(leader.0, &TASK_EXIT_CODE);
     let status = if flags & SIGNAL_GROUP_EXIT != 0 {
         of_group
     } else {
         of_leader
     };
     // Only failures can be incidents; a success costs nothing here.
-    let own = if status == 0 { 0 } else { own(task) };
+    let own = if status == 0 { 0 } else { own(leader) };
     let (user_ns, system_ns) = cpu_time(usage.user_ns, usage.system_ns, usage.runtime_ns);
     let exit = Exit {
-        header: slot.header(task, size_of::<Exit>() as u32, task.process_flags() | own),
+        header: slot.header(
+            task,
+            leader,
+            size_of::<Exit>() as u32,
+            leader.process_flags() | own,
+        ),
         user_ns,
         system_ns,
         read_bytes: usage.read_bytes,
         write_bytes: usage.write_bytes,
         max_rss_kib: (load::<u64>(signal, &SIGNAL_MAXRSS) as u32).wrapping_mul(PAGE_KIB.load()),
         status,
-        parent_tgid: task.parent_tgid(),
+        parent_tgid: leader.parent().tgid(),
         minor_faults: usage.minor_faults as u32,
         major_faults: usage.major_faults as u32,
         voluntary_switches: usage.voluntary_switches as u32,
@@ -292,44 +342,19 @@ impl Usage {
         self.voluntary_switches += other.voluntary_switches;
         self.involuntary_switches += other.involuntary_switches;
     }
-}
 
-/// Adds what the threads used that the kernel still lists: the caller, a leader that left first, others on their way out.
-#[inline(always)]
-fn add_threads(usage: &mut Usage, signal: Object) {
-    let head = address(signal, &SIGNAL_THREAD_HEAD);
-    let mut node = read::<u64>(head);
-    for _ in 0..THREADS_MAX {
-        // Zero: it could not be read.
-        if node == head || node == 0 {
-            break;
-        }
-        let task = node - u64::from(TASK_THREAD_NODE.load());
-        usage.add(&copied_usage(task));
-        node = read::<u64>(node);
-    }
-}
-
-/// As [`Usage::of_thread`], of a task that the verifier knows nothing about.
-#[inline(always)]
-fn copied_usage(task: u64) -> Usage {
-    let word = |offset: &aya_ebpf::Global<u32>| {
-        if has(offset) {
-            read::<u64>(task + u64::from(offset.load()))
-        } else {
-            0
-        }
-    };
-    Usage {
-        user_ns: word(&TASK_UTIME),
-        system_ns: word(&TASK_STIME),
-        runtime_ns: word(&TASK_RUNTIME),
-        read_bytes: word(&TASK_READ_BYTES),
-        write_bytes: word(&TASK_WRITE_BYTES),
-        minor_faults: word(&TASK_MIN_FLT),
-        major_faults: word(&TASK_MAJ_FLT),
-        voluntary_switches: word(&TASK_NVCSW),
-        involuntary_switches: word(&TASK_NIVCSW),
+    /// Adds what the threads used that the kernel still lists: the caller, a leader that left first, others on their way out.
+    #[inline(always)]
+    fn add_listed(&mut self, others: &Threads) {
+        self.user_ns += others.user_ns;
+        self.system_ns += others.system_ns;
+        self.runtime_ns += others.runtime_ns;
+        self.read_bytes += others.read_bytes;
+        self.write_bytes += others.write_bytes;
+        self.minor_faults += others.minor_faults;
+        self.major_faults += others.major_faults;
+        self.voluntary_switches += others.voluntary_switches;
+        self.involuntary_switches += others.involuntary_switches;
     }
 }
 
@@ -338,7 +363,7 @@ fn copied_usage(task: u64) -> Usage {
 pub fn task_hung(ctx: BtfTracePointContext) -> i32 {
     let task = Task(ctx.arg(0));
     if let Some(mut slot) = reserve::<TaskHung>(EventKind::TaskHung) {
-        let header = slot.header(task, size_of::<TaskHung>() as u32, 0);
+        let header = slot.header(task, task.leader(), size_of::<TaskHung>() as u32, 0);
         // SAFETY: the slot has room for one.
         unsafe { slot.record().write(TaskHung { header }) };
         slot.submit();

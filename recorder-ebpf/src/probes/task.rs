@@ -5,19 +5,16 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::bpf_seq_write;
 use recorder_ebpf::abi::{LIVE_FORKED, LIVE_KERNEL_THREAD, LIVE_THREADS_CUT, LiveProcess};
 
+use super::threads::{self, Walker};
 use crate::globals::{
     FILE_INODE, INODE_INO, INODE_SB, MM_EXE_FILE, SB_DEV, SIGNAL_LIVE, SIGNAL_READ_BYTES,
-    SIGNAL_RUNTIME, SIGNAL_STIME, SIGNAL_THREAD_HEAD, SIGNAL_THREADS, SIGNAL_UTIME,
-    SIGNAL_WRITE_BYTES, TASK_FLAGS, TASK_MM, TASK_READ_BYTES, TASK_RUNTIME, TASK_SIGNAL,
-    TASK_STIME, TASK_THREAD_NODE, TASK_UTIME, TASK_WRITE_BYTES,
+    SIGNAL_RUNTIME, SIGNAL_STIME, SIGNAL_THREADS, SIGNAL_UTIME, SIGNAL_WRITE_BYTES, TASK_FLAGS,
+    TASK_MM, TASK_READ_BYTES, TASK_RUNTIME, TASK_SIGNAL, TASK_STIME, TASK_UTIME, TASK_WRITE_BYTES,
 };
 use crate::kernel::{
-    MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES, Object, PF_FORKNOEXEC, PF_KTHREAD, Task, address,
-    has, load, load_or_zero, read, rss_pages,
+    MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES, Object, PF_FORKNOEXEC, PF_KTHREAD, Task, cpu_time,
+    load, load_or_zero, rss_pages,
 };
-
-/// Threads of one process whose accounting is added up at most.
-const THREADS_MAX: u32 = 512;
 
 /// `struct bpf_iter__task`
 #[repr(C)]
@@ -67,31 +64,35 @@ pub extern "C" fn live_process(ctx: *mut Iteration) -> i32 {
 #[inline(always)]
 fn observe(task: Task, signal: Object) -> LiveProcess {
     let kernel_flags: u32 = load(task.0, &TASK_FLAGS);
-    let threads: u32 = load(signal, &SIGNAL_THREADS);
+    let listed: u32 = load(signal, &SIGNAL_THREADS);
     let mut flags = 0;
     if kernel_flags & PF_KTHREAD != 0 {
         flags |= LIVE_KERNEL_THREAD;
     } else if kernel_flags & PF_FORKNOEXEC != 0 {
         flags |= LIVE_FORKED;
     }
-    let mut used = Used {
-        user_ns: load(signal, &SIGNAL_UTIME),
-        system_ns: load(signal, &SIGNAL_STIME),
-        runtime_ns: load(signal, &SIGNAL_RUNTIME),
-        read_bytes: load_or_zero(signal, &SIGNAL_READ_BYTES),
-        write_bytes: load_or_zero(signal, &SIGNAL_WRITE_BYTES),
-    };
-    if threads == 1 {
-        used.user_ns += load::<u64>(task.0, &TASK_UTIME);
-        used.system_ns += load::<u64>(task.0, &TASK_STIME);
-        used.runtime_ns += load::<u64>(task.0, &TASK_RUNTIME);
-        used.read_bytes += load_or_zero(task.0, &TASK_READ_BYTES);
-        used.write_bytes += load_or_zero(task.0, &TASK_WRITE_BYTES);
-    } else if !used.add_threads(signal) {
-        flags |= LIVE_THREADS_CUT;
+    let (mut user_ns, mut system_ns): (u64, u64) =
+        (load(signal, &SIGNAL_UTIME), load(signal, &SIGNAL_STIME));
+    let mut runtime_ns: u64 = load(signal, &SIGNAL_RUNTIME);
+    let mut read_bytes = load_or_zero(signal, &SIGNAL_READ_BYTES);
+    let mut write_bytes = load_or_zero(signal, &SIGNAL_WRITE_BYTES);
+    if listed == 1 {
+        user_ns += load::<u64>(task.0, &TASK_UTIME);
+        system_ns += load::<u64>(task.0, &TASK_STIME);
+        runtime_ns += load::<u64>(task.0, &TASK_RUNTIME);
+        read_bytes += load_or_zero(task.0, &TASK_READ_BYTES);
+        write_bytes += load_or_zero(task.0, &TASK_WRITE_BYTES);
+    } else if let Some(others) = threads::sum(Walker::Iterator, signal) {
+        user_ns += others.user_ns;
+        system_ns += others.system_ns;
+        runtime_ns += others.runtime_ns;
+        read_bytes += others.read_bytes;
+        write_bytes += others.write_bytes;
+        if !threads::is_whole(others) {
+            flags |= LIVE_THREADS_CUT;
+        }
     }
-    let (user_ns, system_ns) =
-        crate::kernel::cpu_time(used.user_ns, used.system_ns, used.runtime_ns);
+    let (user_ns, system_ns) = cpu_time(user_ns, system_ns, runtime_ns);
     let mm: Object = load(task.0, &TASK_MM);
     let mut rss = 0;
     let mut exe_inode = 0;
@@ -110,74 +111,30 @@ fn observe(task: Task, signal: Object) -> LiveProcess {
         exe_inode = 0;
         exe_device = 0;
     }
-    let (uid, gid) = task.ids();
+    let leader = Task::leader_of(signal);
+    let (uid, gid) = leader.ids();
     let (session, login_uid) = task.login();
     LiveProcess {
-        start_boot_ns: task.process_start(),
+        start_boot_ns: task.start(),
         user_ns,
         system_ns,
-        read_bytes: used.read_bytes,
-        write_bytes: used.write_bytes,
+        read_bytes,
+        write_bytes,
         rss_pages: rss,
-        cgroup_id: task.cgroup_id(),
-        memory_cgroup_id: task.memory_cgroup_id(),
+        cgroup_id: leader.cgroup_id(),
+        memory_cgroup_id: leader.memory_cgroup_id(),
         exe_inode,
         exe_device,
         tgid: task.tgid(),
-        parent_tgid: task.parent_tgid(),
-        ns_tgid: task.ns_pid(),
+        parent_tgid: leader.parent().tgid(),
+        ns_tgid: leader.ns_pid(),
         uid,
         gid,
         session,
         login_uid,
-        threads,
+        threads: listed,
         flags,
         // SAFETY: both are 16 bytes without padding.
         comm: unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(task.comm()) },
-    }
-}
-
-/// What threads used.
-struct Used {
-    user_ns: u64,
-    system_ns: u64,
-    runtime_ns: u64,
-    read_bytes: u64,
-    write_bytes: u64,
-}
-
-impl Used {
-    /// Adds what the threads that the kernel lists have used; false if there were too many.
-    #[inline(always)]
-    fn add_threads(&mut self, signal: Object) -> bool {
-        let head = address(signal, &SIGNAL_THREAD_HEAD);
-        let mut node = read::<u64>(head);
-        for _ in 0..THREADS_MAX {
-            if node == head {
-                return true;
-            }
-            // It could not be read.
-            if node == 0 {
-                return false;
-            }
-            let task = node - u64::from(TASK_THREAD_NODE.load());
-            self.user_ns += word(task, &TASK_UTIME);
-            self.system_ns += word(task, &TASK_STIME);
-            self.runtime_ns += word(task, &TASK_RUNTIME);
-            self.read_bytes += word(task, &TASK_READ_BYTES);
-            self.write_bytes += word(task, &TASK_WRITE_BYTES);
-            node = read::<u64>(node);
-        }
-        node == head
-    }
-}
-
-/// Copies a word of a task that the verifier knows nothing about, zero if the kernel has no such field.
-#[inline(always)]
-fn word(task: u64, offset: &aya_ebpf::Global<u32>) -> u64 {
-    if has(offset) {
-        read::<u64>(task + u64::from(offset.load()))
-    } else {
-        0
     }
 }

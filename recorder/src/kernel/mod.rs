@@ -11,6 +11,7 @@ mod requirements;
 mod tasks;
 
 use std::os::fd::AsFd as _;
+use std::thread;
 
 use aya::maps::{MapData, MapError, PerCpuArray, RingBuf};
 use aya::{Ebpf, EbpfError, EbpfLoader};
@@ -109,11 +110,18 @@ impl Kernel {
         requirements::all()?;
         let object = embedded()?;
         let bytes = btf::read()?;
-        let btf = Btf::parse(&bytes)?;
+        // Side by side, as each reads all of the kernel's types: the loader does so on its own, and once more for itself.
+        let (aya_btf, btf, mut loader) = thread::scope(|scope| {
+            let aya_btf = scope.spawn(aya::Btf::from_sys_fs);
+            let btf = scope.spawn(|| Btf::parse(&bytes));
+            let loader = EbpfLoader::new();
+            (aya_btf.join(), btf.join(), loader)
+        });
+        let btf = btf.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let aya_btf = aya_btf
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            .map_err(|error| LoadError::LoaderBtf(error.to_string()))?;
         let facts = Facts::of(&btf);
-        let aya_btf =
-            aya::Btf::from_sys_fs().map_err(|error| LoadError::LoaderBtf(error.to_string()))?;
-        let mut loader = EbpfLoader::new();
         loader.btf(Some(&aya_btf));
         for (name, value) in &facts.globals {
             if *value != ABSENT {

@@ -1,7 +1,11 @@
 //! Which program serves which event, and how it is attached.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+
 use aya::Ebpf;
-use aya::programs::{BtfTracePoint, ProgramError};
+use aya::programs::{BtfTracePoint, Program, ProgramError};
 use recorder_ebpf::abi::EventKind;
 
 use super::btf::Btf;
@@ -93,6 +97,16 @@ const PURPOSES: &[Purpose] = &[
     },
 ];
 
+/// Threads that load programs at most: two programs take longer than all the others.
+const LOADERS_MAX: usize = 4;
+/// Programs that the kernel takes long to check, the longest last.
+const LONGEST_LAST: [&str; 4] = [
+    "signal_sent",
+    "process_exit",
+    "process_exec",
+    "signal_fatal",
+];
+
 /// Says of every purpose how it would be served, by the kernel's types alone.
 pub(super) fn plan(btf: &Btf<'_>) -> Vec<Probe> {
     serve(|candidate| supported(btf, candidate))
@@ -100,10 +114,61 @@ pub(super) fn plan(btf: &Btf<'_>) -> Vec<Probe> {
 
 /// Loads and attaches what the kernel supports, and says of every purpose how it is served.
 pub(super) fn attach(ebpf: &mut Ebpf, btf: &Btf<'_>, aya_btf: &aya::Btf) -> Vec<Probe> {
+    let mut loaded = load_side_by_side(ebpf, btf, aya_btf);
     serve(|candidate| {
         supported(btf, candidate)?;
-        load_and_attach(ebpf, candidate, aya_btf)
+        if let Some(refusal) = loaded.remove(candidate.program) {
+            refusal?;
+        } else {
+            load(ebpf, candidate, aya_btf)?;
+        }
+        attach_loaded(ebpf, candidate)
     })
+}
+
+/// Loads the first candidate of each purpose that the kernel supports: the kernel checks each on the processor of whoever
+/// loads it, and that is most of the time it takes to start.
+fn load_side_by_side(
+    ebpf: &mut Ebpf,
+    btf: &Btf<'_>,
+    aya_btf: &aya::Btf,
+) -> HashMap<&'static str, Result<(), String>> {
+    let mut wanted: HashMap<&str, &Candidate> = PURPOSES
+        .iter()
+        .filter_map(|purpose| {
+            let mut candidates = purpose.candidates.iter();
+            candidates.find(|candidate| supported(btf, candidate).is_ok())
+        })
+        .map(|candidate| (candidate.program, candidate))
+        .collect();
+    let mut programs: Vec<(&Candidate, &mut Program)> = ebpf
+        .programs_mut()
+        .filter_map(|(name, program)| Some((wanted.remove(name)?, program)))
+        .collect();
+    // The longest last: they are taken from the end.
+    programs
+        .sort_by_key(|(candidate, _)| LONGEST_LAST.iter().position(|it| *it == candidate.program));
+    let programs = Mutex::new(programs);
+    let results = Mutex::new(HashMap::new());
+    let threads = thread::available_parallelism().map_or(1, |cpus| cpus.get().min(LOADERS_MAX));
+    let work = || {
+        while let Some((candidate, program)) = lock(&programs).pop() {
+            let result = load_program(program, candidate, aya_btf);
+            lock(&results).insert(candidate.program, result);
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(work);
+        }
+        work();
+    });
+    results.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing between its lock and its release panics half-way.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Serves every purpose by the first candidate that `try_one` accepts.
@@ -161,21 +226,39 @@ fn supported(btf: &Btf<'_>, candidate: &Candidate) -> Result<(), String> {
     }
 }
 
-fn load_and_attach(ebpf: &mut Ebpf, candidate: &Candidate, btf: &aya::Btf) -> Result<(), String> {
-    let mut attempt = || {
-        let Some(program) = ebpf.program_mut(candidate.program) else {
-            return Ok(false);
-        };
-        let program: &mut BtfTracePoint = program.try_into()?;
-        program.load(candidate.tracepoint, btf)?;
-        program.attach()?;
-        Ok(true)
-    };
-    match attempt() {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(format!("the object has no program {}", candidate.program)),
-        Err(error) => Err(format!("{}: {}", candidate.tracepoint, reason(&error))),
-    }
+fn load(ebpf: &mut Ebpf, candidate: &Candidate, btf: &aya::Btf) -> Result<(), String> {
+    let program = ebpf
+        .program_mut(candidate.program)
+        .ok_or_else(|| lacking(candidate))?;
+    load_program(program, candidate, btf)
+}
+
+fn load_program(
+    program: &mut Program,
+    candidate: &Candidate,
+    btf: &aya::Btf,
+) -> Result<(), String> {
+    <&mut BtfTracePoint>::try_from(program)
+        .and_then(|program| program.load(candidate.tracepoint, btf))
+        .map_err(|error| refused(candidate, &error))
+}
+
+fn attach_loaded(ebpf: &mut Ebpf, candidate: &Candidate) -> Result<(), String> {
+    let program = ebpf
+        .program_mut(candidate.program)
+        .ok_or_else(|| lacking(candidate))?;
+    <&mut BtfTracePoint>::try_from(program)
+        .and_then(BtfTracePoint::attach)
+        .map(drop)
+        .map_err(|error| refused(candidate, &error))
+}
+
+fn lacking(candidate: &Candidate) -> String {
+    format!("the object has no program {}", candidate.program)
+}
+
+fn refused(candidate: &Candidate, error: &ProgramError) -> String {
+    format!("{}: {}", candidate.tracepoint, reason(error))
 }
 
 /// One line of what the kernel said.
@@ -190,6 +273,7 @@ pub(super) fn reason(error: &ProgramError) -> String {
         let line = log.lines().rev().map(str::trim).find(|line| {
             !line.is_empty()
                 && !line.starts_with("processed ")
+                && !line.starts_with("stack depth ")
                 && !line.starts_with("verification ")
         });
         return match line {

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aya::Ebpf;
 use aya::programs::{Iter, ProgramError, ProgramFd};
@@ -28,6 +29,8 @@ const BATCH_BYTES: usize = 240 * RECORD_BYTES;
 pub struct TaskIterator {
     link: OwnedFd,
     buffer: Vec<u8>,
+    /// Held for a pass: the program adds threads up in one place.
+    pass: Arc<Mutex<()>>,
 }
 
 impl TaskIterator {
@@ -37,13 +40,17 @@ impl TaskIterator {
     ///
     /// If the system has no descriptor left.
     pub fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self::new(self.link.try_clone()?))
+        Ok(Self {
+            pass: Arc::clone(&self.pass),
+            ..Self::new(self.link.try_clone()?)
+        })
     }
 
     fn new(link: OwnedFd) -> Self {
         Self {
             link,
             buffer: vec![0; BATCH_BYTES],
+            pass: Arc::default(),
         }
     }
 
@@ -58,6 +65,7 @@ impl TaskIterator {
     ///
     /// What the kernel refused; what came before has been shown.
     pub fn read(&mut self, mut each: impl FnMut(&LiveProcess)) -> io::Result<usize> {
+        let _one_at_a_time = self.pass.lock().unwrap_or_else(PoisonError::into_inner);
         let mut pass = File::from(iterate(self.link.as_fd())?);
         let mut count = 0;
         let mut held = 0;

@@ -13,7 +13,7 @@ use crate::globals::{
     MAPLE_RANGE_SLOTS, MM_MAPPINGS, PAGE_KIB, SB_DEV, TASK_MM, VMA_END, VMA_FILE, VMA_FLAGS,
     VMA_OFFSET, VMA_START,
 };
-use crate::kernel::{Task, copy, copy_to, has, load, read};
+use crate::kernel::{Task, copy, copy_to, has, load, read, unknown};
 use crate::maps::{MAPPINGS, Mappings, NODE_WORDS, PATH_BYTES};
 
 /// Levels of the tree: it has at least ten branches each.
@@ -68,22 +68,11 @@ pub extern "C" fn note_mapping(address: u64, only_code: u64) -> u64 {
     let Some(mappings) = MAPPINGS.get_ptr_mut(0) else {
         return 0;
     };
-    // SAFETY: as in `begin`; nothing else holds a reference to it.
-    let mappings = unsafe { &mut *mappings };
-    let len = mappings.len;
-    if len >= MAPPINGS_MAX as u64 || mappings.searches >= SEARCHES_MAX {
+    // SAFETY: as in `begin`; nothing else holds a reference to it. So it is below, between the calls.
+    let Some(index) = place_for(unsafe { &mut *mappings }, address) else {
         return 0;
-    }
-    if (mappings.unwanted_start..mappings.unwanted_end).contains(&address) {
-        return 0;
-    }
-    for (index, known) in mappings.list.iter().enumerate() {
-        if (index as u64) < len && (known.start..known.end).contains(&address) {
-            return 0;
-        }
-    }
-    mappings.searches += 1;
-    let vma = search(mappings, address);
+    };
+    let vma = search_mapping(address);
     if vma == 0 {
         return 0;
     }
@@ -97,27 +86,56 @@ pub extern "C" fn note_mapping(address: u64, only_code: u64) -> u64 {
         return 0;
     }
     if only_code != 0 && flags & u64::from(MAPPING_EXECUTE) == 0 {
-        mappings.unwanted_start = start;
-        mappings.unwanted_end = end;
+        // SAFETY: as above.
+        unsafe {
+            (*mappings).unwanted_start = start;
+            (*mappings).unwanted_end = end;
+        }
         return 0;
     }
     let file = word(&VMA_FILE).unwrap_or(0);
     let file_offset = word(&VMA_OFFSET).unwrap_or(0) * (u64::from(PAGE_KIB.load()) << 10);
-    let index = (len as usize) & (MAPPINGS_MAX - 1);
-    describe_file(mappings, index, file);
+    describe_file(file, index as u64);
+    // SAFETY: as above.
+    let mappings = unsafe { &mut *mappings };
     let mapping = &mut mappings.list[index];
     mapping.start = start;
     mapping.end = end;
     mapping.file_offset = if file == 0 { 0 } else { file_offset };
     mapping.flags |= (flags & VMA_FLAGS_MASK) as u32;
     mapping.reserved = 0;
-    mappings.len = len + 1;
+    mappings.len = index as u64 + 1;
     0
 }
 
-/// Returns what the tree has for `address`: a mapping, or zero.
+/// Returns the place for the mapping that `address` lies in; `None` if it is known, unwanted, or one too many.
 #[inline(always)]
-fn search(mappings: &mut Mappings, address: u64) -> u64 {
+fn place_for(mappings: &mut Mappings, address: u64) -> Option<usize> {
+    let len = mappings.len;
+    if len >= MAPPINGS_MAX as u64 || mappings.searches >= SEARCHES_MAX {
+        return None;
+    }
+    if (mappings.unwanted_start..mappings.unwanted_end).contains(&address) {
+        return None;
+    }
+    for (index, known) in mappings.list.iter().enumerate() {
+        if (index as u64) < len && (known.start..known.end).contains(&address) {
+            return None;
+        }
+    }
+    mappings.searches += 1;
+    Some(unknown(len) as usize & (MAPPINGS_MAX - 1))
+}
+
+/// Returns what the tree has for `address`: a mapping, or zero. A function of its own for the verifier, too.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn search_mapping(address: u64) -> u64 {
+    let Some(mappings) = MAPPINGS.get_ptr_mut(0) else {
+        return 0;
+    };
+    // SAFETY: as in `begin`; the caller holds no reference to it.
+    let mappings = unsafe { &mut *mappings };
     let mm: u64 = load(Task::current().0, &TASK_MM);
     let mut entry = read::<u64>(mm + u64::from(MM_MAPPINGS.load()));
     for _ in 0..LEVELS_MAX {
@@ -154,9 +172,16 @@ fn search(mappings: &mut Mappings, address: u64) -> u64 {
     0
 }
 
-/// Writes what is known of the mapped file.
-#[inline(always)]
-fn describe_file(mappings: &mut Mappings, index: usize, file: u64) {
+/// Writes what is known of the mapped file to the place at `index`. A function of its own for the verifier, too.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn describe_file(file: u64, index: u64) -> u64 {
+    let index = unknown(index) as usize & (MAPPINGS_MAX - 1);
+    let Some(mappings) = MAPPINGS.get_ptr_mut(0) else {
+        return 0;
+    };
+    // SAFETY: as in `search_mapping`.
+    let mappings = unsafe { &mut *mappings };
     let pointer =
         |base: u64, offset: &aya_ebpf::Global<u32>| read::<u64>(base + u64::from(offset.load()));
     let mapping = &mut mappings.list[index];
@@ -165,7 +190,7 @@ fn describe_file(mappings: &mut Mappings, index: usize, file: u64) {
     mapping.device = 0;
     mapping.path_len = 0;
     if file == 0 {
-        return;
+        return 0;
     }
     let mut dentry = pointer(file, &FILE_DENTRY);
     let inode = pointer(dentry, &DENTRY_INODE);
@@ -197,4 +222,5 @@ fn describe_file(mappings: &mut Mappings, index: usize, file: u64) {
     mapping.path_len = len as u32;
     let from = &raw const mappings.path as u64;
     copy_to(&raw mut mapping.path, MAPPING_PATH_BYTES_MAX as u32, from);
+    0
 }
