@@ -18,6 +18,7 @@ pub mod symbolize;
 pub mod text;
 pub mod trigger;
 pub mod verify;
+mod when;
 
 use std::io;
 use std::process::ExitCode;
@@ -60,7 +61,7 @@ enum Command {
     Status(status::Args),
     /// Make a dump of now
     Trigger(trigger::Args),
-    /// List the dumps
+    /// List the incidents and their dumps
     List(list::Args),
     /// Show what happened
     Show(show::Args),

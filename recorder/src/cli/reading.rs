@@ -11,7 +11,7 @@ use super::text::plural;
 use crate::config::Paths;
 use crate::export::Envelope;
 use crate::read::{Damages, Dump, ReadError};
-use crate::store;
+use crate::store::{Access, Catalog, CatalogError, FindError};
 
 use super::show::Facts;
 
@@ -50,7 +50,17 @@ pub fn find(dump: &str, paths: &Paths) -> Result<PathBuf> {
     if dump.contains('/') || path.exists() {
         return Ok(path);
     }
-    Ok(store::find(&paths.dumps(), dump)?)
+    let mut catalog = Catalog::open(&paths.state_dir, Access::Read)?;
+    let found = catalog.find_dump(dump);
+    say(&catalog);
+    Ok(found?)
+}
+
+/// Says on standard error what stands in the way of using the catalog.
+pub fn say(catalog: &Catalog) {
+    for sentence in catalog.said() {
+        eprintln!("recorder: {sentence}");
+    }
 }
 
 /// Turns the errors that have an exit code of their own into it: a closed pipe is success, a refusal is 4.
@@ -82,8 +92,14 @@ fn io_kind(error: &anyhow::Error) -> Option<io::ErrorKind> {
                 Some(ReadError::Io { source, .. }) => Some(source.kind()),
                 _ => None,
             })
-            .or_else(|| match cause.downcast_ref::<store::FindError>() {
-                Some(store::FindError::Io { source, .. }) => Some(source.kind()),
+            .or_else(|| match cause.downcast_ref::<CatalogError>() {
+                Some(CatalogError::Directory { source, .. }) => Some(source.kind()),
+                _ => None,
+            })
+            .or_else(|| match cause.downcast_ref::<FindError>() {
+                Some(FindError::Catalog(CatalogError::Directory { source, .. })) => {
+                    Some(source.kind())
+                }
                 _ => None,
             })
     })

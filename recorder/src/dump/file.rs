@@ -72,6 +72,30 @@ impl Drop for NewFile {
     }
 }
 
+/// Writes a whole file in place of the one of that name, if there is one; returns when it is durable.
+///
+/// # Errors
+///
+/// What the file system reports; then what was there is as it was.
+pub fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let name = name.to_string_lossy();
+    let mut file = match NewFile::create(dir, &name) {
+        // Of somebody who was killed: two at once take turns.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            fs::remove_file(dir.join(format!("{TEMPORARY_PREFIX}{name}")))?;
+            NewFile::create(dir, &name)?
+        }
+        other => other?,
+    };
+    file.write_all(bytes)?;
+    file.sync()?;
+    file.commit()?;
+    sync_dir(dir)
+}
+
 /// Makes the names in a directory durable.
 pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()

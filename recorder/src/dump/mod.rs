@@ -41,7 +41,7 @@ use recorder_ebpf::abi::{Lane, LaneStats};
 pub use evidence::{
     Attachment, CollectorReport, CollectorState, EVIDENCE, Evidence, EvidenceReport,
 };
-pub use file::TEMPORARY_PREFIX;
+pub use file::{TEMPORARY_PREFIX, write_file};
 pub use metadata::{
     CLOCKS, CONFIG, COVERAGE, Clocks, Coverage, CpuCoverage, CpuLoss, HOST, Host, INCIDENT, LOSS,
     LaneCoverage, LaneLoss, LossLedger, PROBES, Probe, ProbeState, Shortfall, Sidecar, Verdict,

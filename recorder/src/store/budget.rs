@@ -116,7 +116,10 @@ impl Store {
                     keep_free_bytes: self.budget.keep_free_bytes,
                 });
             }
-            remove(&older.remove(0)).map_err(|error| self.failed(error))?;
+            older
+                .remove(0)
+                .remove()
+                .map_err(|error| self.failed(error))?;
             removed += 1;
         }
     }
@@ -165,17 +168,6 @@ impl Store {
             source,
         }
     }
-}
-
-/// Removes a dump, the file beside it first: what is left if that is all that happens is still a dump.
-fn remove(entry: &Entry) -> io::Result<()> {
-    for path in [entry.sidecar_path(), entry.path.clone()] {
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

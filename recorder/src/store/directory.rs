@@ -1,18 +1,21 @@
 //! What is in a directory of dumps.
 
-use std::fs;
-use std::io;
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use thiserror::Error;
+use rustix::fs::{AtFlags, FileType, Stat, statat};
 
-use crate::dump::{DUMP_EXTENSION, SIDECAR_EXTENSION, Sidecar, TEMPORARY_PREFIX, short_id};
-use crate::incident::Incident;
-use crate::read::Dump;
+use super::annotations::ANNOTATIONS_EXTENSION;
+use crate::dump::{DUMP_EXTENSION, SIDECAR_EXTENSION, TEMPORARY_PREFIX};
 
-/// Longest sidecar that is read, in bytes.
-const SIDECAR_BYTES_MAX: u64 = 16 << 20;
+/// Bytes of a block as `stat` counts them.
+const BLOCK_BYTES: u64 = 512;
 
 /// A dump in a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,70 +24,52 @@ pub struct Entry {
     pub path: PathBuf,
     /// Length of the dump in bytes.
     pub bytes: u64,
-    /// Length of the file beside it in bytes, 0 if there is none.
-    pub sidecar_bytes: u64,
+    /// Length of the files beside it in bytes, 0 if there are none.
+    pub beside_bytes: u64,
     /// When it was written.
     pub modified: SystemTime,
+    /// Bytes that the file system gets back if it is removed: none for a file that has a further name elsewhere.
+    pub(super) freed_bytes: u64,
+    /// Equal as long as neither the dump nor a file beside it was written again.
+    pub(super) stamp: String,
 }
 
 impl Entry {
-    /// Returns the path of the file beside the dump.
+    /// Returns the name of the dump's file.
+    pub(super) fn file(&self) -> String {
+        let name = self.path.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    }
+
+    /// Returns the path of the file beside the dump that says what it is.
     pub fn sidecar_path(&self) -> PathBuf {
         self.path.with_extension(SIDECAR_EXTENSION)
     }
 
-    /// Reads the file beside the dump; `None` if it is missing or is none.
-    pub fn sidecar(&self) -> Option<Sidecar> {
-        if self.sidecar_bytes > SIDECAR_BYTES_MAX {
-            return None;
-        }
-        serde_json::from_slice(&fs::read(self.sidecar_path()).ok()?).ok()
-    }
-
-    /// Returns what the dump is about: by the file beside it, or by the dump itself.
-    pub fn incident(&self) -> Option<Incident> {
-        match self.sidecar() {
-            Some(sidecar) => Some(sidecar.incident),
-            None => Dump::open(&self.path).ok()?.incident(),
-        }
+    /// Returns the path of the file beside the dump that keeps what people said about it.
+    pub fn annotations_path(&self) -> PathBuf {
+        self.path.with_extension(ANNOTATIONS_EXTENSION)
     }
 
     /// Returns how much of the directory it takes, in bytes.
-    pub(super) fn total_bytes(&self) -> u64 {
-        self.bytes + self.sidecar_bytes
+    pub fn total_bytes(&self) -> u64 {
+        self.bytes + self.beside_bytes
     }
-}
 
-/// Why a dump was not found.
-#[derive(Debug, Error)]
-pub enum FindError {
-    /// No dump has this id.
-    #[error("no dump {name:?} in {}: `recorder list` says which there are", directory.display())]
-    None {
-        /// What was asked for.
-        name: String,
-        /// Where.
-        directory: PathBuf,
-    },
-    /// There are no dumps.
-    #[error("no dump in {} yet", .0.display())]
-    Empty(PathBuf),
-    /// Several ids begin so.
-    #[error("{name:?} may be any of {}: give more of the id", among.join(", "))]
-    Several {
-        /// What was asked for.
-        name: String,
-        /// Short ids of the dumps that it may be.
-        among: Vec<String>,
-    },
-    /// The directory cannot be read.
-    #[error("cannot read {}", directory.display())]
-    Io {
-        /// The directory.
-        directory: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    /// Removes the dump and what is beside it, that first: what is left if that is all that happens is still a dump.
+    pub(super) fn remove(&self) -> io::Result<()> {
+        for path in [
+            self.annotations_path(),
+            self.sidecar_path(),
+            self.path.clone(),
+        ] {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Lists the dumps of a directory, oldest first; a directory that does not exist has none.
@@ -97,75 +82,111 @@ pub fn dumps(directory: &Path) -> io::Result<Vec<Entry>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other?,
     };
-    let mut entries = Vec::new();
+    let mut names = BTreeSet::new();
     for file in files {
-        entries.extend(entry(&file?.path()));
+        names.insert(file?.file_name());
     }
+    let at = File::open(directory)?;
+    let mut entries: Vec<Entry> = names
+        .iter()
+        .filter_map(|name| entry(directory, &at, name, &names))
+        .collect();
     entries.sort_by(|one, other| (one.modified, &one.path).cmp(&(other.modified, &other.path)));
     Ok(entries)
 }
 
-fn entry(path: &Path) -> Option<Entry> {
-    let name = path.file_name()?.as_encoded_bytes();
-    if name.starts_with(TEMPORARY_PREFIX.as_bytes()) || path.extension()? != DUMP_EXTENSION {
+fn entry(
+    directory: &Path,
+    at: &File,
+    name: &OsString,
+    names: &BTreeSet<OsString>,
+) -> Option<Entry> {
+    let is_unfinished = name
+        .as_encoded_bytes()
+        .starts_with(TEMPORARY_PREFIX.as_bytes());
+    let path = Path::new(name);
+    if is_unfinished || path.extension()? != DUMP_EXTENSION {
         return None;
     }
-    let metadata = fs::symlink_metadata(path).ok()?;
-    let beside = fs::symlink_metadata(path.with_extension(SIDECAR_EXTENSION)).ok();
-    metadata.is_file().then(|| Entry {
-        path: path.to_owned(),
-        bytes: metadata.len(),
-        sidecar_bytes: beside.map_or(0, |beside| beside.len()),
-        modified: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
-    })
+    let stat = |name: &Path| -> Option<Stat> {
+        let stat = statat(at, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        FileType::from_raw_mode(stat.st_mode)
+            .is_file()
+            .then_some(stat)
+    };
+    let dump = stat(path)?;
+    let mut entry = Entry {
+        path: directory.join(name),
+        bytes: bytes(&dump),
+        beside_bytes: 0,
+        modified: modified(&dump),
+        freed_bytes: freed(&dump),
+        stamp: String::new(),
+    };
+    stamp(&mut entry.stamp, &dump);
+    for extension in [SIDECAR_EXTENSION, ANNOTATIONS_EXTENSION] {
+        let beside = path.with_extension(extension);
+        if names.contains(beside.as_os_str())
+            && let Some(beside) = stat(&beside)
+        {
+            entry.beside_bytes += bytes(&beside);
+            entry.freed_bytes += freed(&beside);
+            stamp(&mut entry.stamp, &beside);
+        } else {
+            entry.stamp.push('-');
+        }
+    }
+    Some(entry)
 }
 
-/// Finds a dump: "latest", or the beginning of its id, long or as short as lists show it.
+fn bytes(stat: &Stat) -> u64 {
+    u64::try_from(stat.st_size).unwrap_or(0)
+}
+
+fn freed(stat: &Stat) -> u64 {
+    match stat.st_nlink {
+        0 | 1 => u64::try_from(stat.st_blocks).unwrap_or(0) * BLOCK_BYTES,
+        _ => 0,
+    }
+}
+
+fn modified(stat: &Stat) -> SystemTime {
+    let seconds = u64::try_from(stat.st_mtime).unwrap_or(0);
+    let nanos = u32::try_from(stat.st_mtime_nsec).unwrap_or(0);
+    SystemTime::UNIX_EPOCH + Duration::new(seconds, nanos)
+}
+
+fn stamp(stamp: &mut String, stat: &Stat) {
+    let _ = write!(
+        stamp,
+        "{}.{}.{}.{};",
+        stat.st_ino, stat.st_size, stat.st_mtime, stat.st_mtime_nsec
+    );
+}
+
+/// Reads a file of at most `bytes_max` bytes that stands in the directory itself: no link out of it, no pipe, no device.
 ///
 /// # Errors
 ///
-/// [`FindError`].
-pub fn find(directory: &Path, name: &str) -> Result<PathBuf, FindError> {
-    let mut entries = dumps(directory).map_err(|source| FindError::Io {
-        directory: directory.to_owned(),
-        source,
-    })?;
-    if name == "latest" {
-        let latest = entries.pop();
-        return latest
-            .map(|entry| entry.path)
-            .ok_or_else(|| FindError::Empty(directory.to_owned()));
+/// What the file system reports, [`io::ErrorKind::InvalidInput`] for what is no such file.
+pub(super) fn read_plain(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() || metadata.size() > bytes_max {
+        return Err(io::ErrorKind::InvalidInput.into());
     }
-    let wanted = name.to_ascii_lowercase();
-    let is_wanted = |entry: &Entry| {
-        entry.incident().is_some_and(|incident| {
-            let id = incident.id;
-            [id.to_string(), id.simple().to_string(), short_id(id)]
-                .iter()
-                .any(|id| !wanted.is_empty() && id.starts_with(&wanted))
-        })
-    };
-    entries.retain(is_wanted);
-    match entries.as_mut_slice() {
-        [] => Err(FindError::None {
-            name: name.to_owned(),
-            directory: directory.to_owned(),
-        }),
-        [one] => Ok(std::mem::take(&mut one.path)),
-        several => Err(FindError::Several {
-            name: name.to_owned(),
-            among: several
-                .iter()
-                .filter_map(|entry| Some(short_id(entry.incident()?.id)))
-                .collect(),
-        }),
-    }
+    let mut bytes = Vec::new();
+    file.take(bytes_max).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
-    use std::time::Duration;
 
     use super::*;
 
@@ -177,7 +198,7 @@ mod tests {
         let path = directory.join(name);
         fs::write(&path, name).expect("the directory is ours");
         let time = SystemTime::now() - Duration::from_secs(age_s);
-        let file = fs::File::options().append(true).open(&path);
+        let file = File::options().append(true).open(&path);
         let set = file.and_then(|file| file.set_modified(time));
         set.expect("the file is ours");
         path
@@ -198,17 +219,38 @@ mod tests {
             .into_iter()
             .map(|entry| entry.path)
             .collect();
-        assert_eq!(found, [old, new.clone()]);
-        assert_eq!(find(path, "latest").expect("there are two"), new);
+        assert_eq!(found, [old, new]);
+        let nowhere = path.join("nowhere");
+        assert_eq!(dumps(&nowhere).expect("none").len(), 0);
     }
 
     #[test]
-    fn what_is_not_there_is_said_so() {
+    fn a_link_beside_a_dump_is_not_followed() {
         let directory = directory();
-        let nowhere = directory.path().join("nowhere");
-        assert_eq!(dumps(&nowhere).expect("none").len(), 0);
-        assert!(matches!(find(&nowhere, "latest"), Err(FindError::Empty(_))));
-        let missing = find(&nowhere, "0123");
-        assert!(matches!(missing, Err(FindError::None { .. })));
+        let path = directory.path();
+        file(path, "a.mcap", 1);
+        let outside = file(path, "outside", 1);
+        symlink(&outside, path.join("a.json")).expect("the directory is ours");
+        let entries = dumps(path).expect("it is readable");
+        assert_eq!(entries[0].beside_bytes, 0);
+        let error = read_plain(&entries[0].sidecar_path(), 100).expect_err("a link");
+        assert_eq!(error.raw_os_error(), Some(libc::ELOOP));
+        assert_eq!(read_plain(&outside, 100).expect("plain"), b"outside");
+        assert!(read_plain(&outside, 3).is_err(), "too long");
+        entries[0].remove().expect("ours");
+        assert!(outside.exists());
+    }
+
+    #[test]
+    fn what_has_a_further_name_frees_nothing() {
+        let directory = directory();
+        let path = directory.path();
+        let dump = file(path, "a.mcap", 1);
+        let before = dumps(path).expect("it is readable").remove(0);
+        assert!(before.freed_bytes > 0);
+        fs::hard_link(&dump, path.join("backup")).expect("the directory is ours");
+        let after = dumps(path).expect("it is readable").remove(0);
+        assert_eq!((after.freed_bytes, after.bytes), (0, before.bytes));
+        assert_eq!(after.stamp, before.stamp);
     }
 }

@@ -1,10 +1,18 @@
-//! The directory of dumps: what is in it, and what it may hold.
+//! The directory of dumps: what is in it, what is known about it, and what it may hold.
 //!
 //! Whatever has a dump's name is a dump; everything else in the directory is left alone, except the unfinished files of an
 //! agent that died. Nothing is followed out of the directory: a link is no dump.
 
+mod annotations;
 mod budget;
+mod catalog;
 mod directory;
+mod lock;
 
+pub use annotations::{ANNOTATIONS_EXTENSION, AnnotationError, Annotations, Note};
 pub use budget::{Budget, Room, Store, StoreError};
-pub use directory::{Entry, FindError, dumps, find};
+pub use catalog::{
+    Access, Catalog, CatalogError, Counted, CountedKind, Filter, FindError, Record, SEVERITIES,
+    State, Unwritten,
+};
+pub use directory::{Entry, dumps};
