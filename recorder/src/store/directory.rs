@@ -95,6 +95,18 @@ pub fn dumps(directory: &Path) -> io::Result<Vec<Entry>> {
     Ok(entries)
 }
 
+/// Returns the dump of this path.
+pub(super) fn entry_at(path: &Path) -> Option<Entry> {
+    let directory = path.parent()?;
+    let name = path.file_name()?.to_owned();
+    let beside = [SIDECAR_EXTENSION, ANNOTATIONS_EXTENSION];
+    let mut names: BTreeSet<OsString> = beside
+        .map(|extension| Path::new(&name).with_extension(extension).into())
+        .into();
+    names.insert(name.clone());
+    entry(directory, &File::open(directory).ok()?, &name, &names)
+}
+
 fn entry(
     directory: &Path,
     at: &File,

@@ -12,7 +12,7 @@ mod lock;
 pub use annotations::{ANNOTATIONS_EXTENSION, AnnotationError, Annotations, Note};
 pub use budget::{Budget, Room, Store, StoreError};
 pub use catalog::{
-    Access, Catalog, CatalogError, Counted, CountedKind, Filter, FindError, Record, SEVERITIES,
-    State, Unwritten,
+    Access, Catalog, CatalogError, Change, ChangeError, Counted, CountedKind, Filter, FindError,
+    Record, SEVERITIES, State, Unwritten,
 };
 pub use directory::{Entry, dumps};

@@ -16,6 +16,7 @@
 //! | locked for longer than two seconds | the dumps are read |
 //! | not to be written | it is read, and what is different in the directory is added in memory |
 
+mod change;
 mod database;
 mod details;
 mod query;
@@ -36,6 +37,7 @@ use database::Database;
 use details::Details;
 use sync::Place;
 
+pub use change::{Change, ChangeError};
 pub use database::Access;
 pub use details::SEVERITIES;
 pub use query::{Filter, FindError};
@@ -208,6 +210,15 @@ impl Catalog {
             }
             other => Ok(other?),
         }
+    }
+
+    /// Brings it in step with the directory again.
+    fn refresh(&mut self) -> Result<(), CatalogError> {
+        self.entries = dumps(&self.directory).map_err(|source| CatalogError::Directory {
+            directory: self.directory.clone(),
+            source,
+        })?;
+        self.sync()
     }
 
     fn sync(&mut self) -> Result<(), CatalogError> {

@@ -40,6 +40,9 @@ impl State {
 /// An incident: with its dump, or with what is known of it without one. What is not known is absent.
 #[derive(Clone, Debug, Serialize)]
 pub struct Record {
+    /// Its row.
+    #[serde(skip)]
+    pub(super) key: i64,
     /// Its id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
@@ -163,7 +166,7 @@ pub struct Counted<'a> {
 /// The columns that a record is made from.
 pub(super) const COLUMNS: &str = "id, state, why, gone_ns, time_ns, file, bytes, host, environment, events, verdict, \
      severity, subject, unit, rule, summary, fingerprint, pinned, tags, notes, incident, followers, \
-     (SELECT total(count) FROM counted WHERE counted.incident = incident.id), suppressed";
+     (SELECT total(count) FROM counted WHERE counted.incident = incident.id), suppressed, key";
 
 impl Record {
     /// Makes a record of a row with [`COLUMNS`].
@@ -177,6 +180,7 @@ impl Record {
         // More than a number of triggers can be is not counted.
         let counted = row.get::<_, f64>(22)? as u64;
         Ok(Self {
+            key: row.get(24)?,
             id: row.get(0)?,
             state: State::ALL
                 .into_iter()

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::*;
+use crate::store::annotations::{AnnotationError, Annotations, Note};
 
 /// Noon of a day, in nanoseconds since 1970.
 const NOON_NS: i64 = 1_795_435_200_000_000_000;
@@ -447,7 +448,7 @@ fn many_at_once_agree() {
                     assert!(catalog.said().is_empty(), "{:?}", catalog.said());
                     let mine = catalog.find(&id(number).to_string()).expect("it is there");
                     assert_eq!(mine.path, Some(path_of));
-                    if number % 3 == 0 {
+                    if number.is_multiple_of(3) {
                         fs::remove_file(mine.path.expect("kept")).expect("ours");
                     }
                 }
@@ -461,7 +462,9 @@ fn many_at_once_agree() {
         states: vec![State::Kept],
         ..Filter::default()
     };
-    let expected: Vec<u64> = (0..total).filter(|number| number % 3 != 0).collect();
+    let expected: Vec<u64> = (0..total)
+        .filter(|number| !number.is_multiple_of(3))
+        .collect();
     assert_eq!(numbers(&mut catalog, &kept), expected);
 }
 
@@ -523,4 +526,133 @@ fn what_made_no_dump_is_known_and_counted() {
             ),
         ]
     );
+}
+
+fn tag(tag: &str) -> impl Fn(&mut Annotations, &[String]) -> Result<(), AnnotationError> {
+    let tag = tag.to_owned();
+    move |said, _| said.tag(&tag)
+}
+
+#[test]
+fn what_people_say_outlives_the_catalog() {
+    let state = state();
+    let path = add(state.path(), 1, json!({"tags": ["crash"]}));
+    let mut catalog = open(state.path(), Access::Write);
+    let record = catalog.annotate("latest", &tag("disk")).expect("ours");
+    assert_eq!(record.tags, ["crash", "disk"]);
+    let record = catalog.annotate("00000001", &|said, tags| {
+        said.untag("crash", tags.contains(&"crash".to_owned()));
+        said.pinned = true;
+        said.note(Note {
+            time: "2026-11-23T09:00:00Z".to_owned(),
+            uid: None,
+            text: "the cable".to_owned(),
+        })
+    });
+    assert!(record.expect("ours").pinned);
+    drop(catalog);
+    for name in [FILE, "catalog.db-wal", "catalog.db-shm"] {
+        let _ = fs::remove_file(state.path().join(name));
+    }
+    for access in [Access::Read, Access::Write] {
+        let record = open(state.path(), access)
+            .find("00000001")
+            .expect("it is there");
+        assert!(record.pinned);
+        assert_eq!(record.tags, ["disk"]);
+        assert_eq!(record.notes[0].text, "the cable");
+    }
+    // A file that cannot be understood is not overwritten, and its dump is not given up.
+    let beside = path.with_extension("notes.json");
+    fs::write(&beside, b"{").expect("ours");
+    let mut catalog = open(state.path(), Access::Write);
+    let error = catalog
+        .annotate("00000001", &tag("x"))
+        .expect_err("unreadable");
+    assert!(matches!(error, ChangeError::Unreadable(..)), "{error}");
+    assert!(catalog.find("00000001").expect("there").pinned);
+    assert_eq!(fs::read(&beside).expect("ours"), b"{");
+    // Nothing said is no file.
+    fs::remove_file(&beside).expect("ours");
+    catalog.annotate("00000001", &tag("x")).expect("ours");
+    assert!(beside.exists());
+    let untag = |said: &mut Annotations, _: &[String]| {
+        said.untag("x", false);
+        Ok(())
+    };
+    catalog.annotate("00000001", &untag).expect("ours");
+    assert!(!beside.exists());
+}
+
+#[test]
+fn what_has_no_dump_is_annotated_in_the_catalog_and_not_pinned() {
+    let state = state();
+    let path = add(state.path(), 1, json!({"tags": ["crash"]}));
+    open(state.path(), Access::Write);
+    fs::remove_file(path).expect("ours");
+    let mut catalog = open(state.path(), Access::Write);
+    catalog.annotate("00000001", &tag("disk")).expect("ours");
+    let untag = |said: &mut Annotations, _: &[String]| {
+        said.untag("crash", true);
+        Ok(())
+    };
+    catalog.annotate("00000001", &untag).expect("ours");
+    let record = open(state.path(), Access::Read)
+        .find("00000001")
+        .expect("known");
+    assert_eq!(
+        (record.tags, record.state),
+        (vec!["disk".to_owned()], State::Deleted)
+    );
+    let pin = |said: &mut Annotations, _: &[String]| {
+        said.pinned = true;
+        Ok(())
+    };
+    let error = catalog.annotate("00000001", &pin).expect_err("gone");
+    assert!(matches!(error, ChangeError::NothingToPin(_)), "{error}");
+}
+
+#[test]
+fn what_is_removed_is_forgotten_and_what_is_pinned_stays() {
+    let state = state();
+    let path = add(state.path(), 1, json!({}));
+    let mut catalog = open(state.path(), Access::Write);
+    let pin = |said: &mut Annotations, _: &[String]| {
+        said.pinned = true;
+        Ok(())
+    };
+    catalog.annotate("00000001", &pin).expect("ours");
+    let error = catalog.remove("00000001", false).expect_err("pinned");
+    assert!(error.to_string().contains("pinned"), "{error}");
+    assert!(path.exists());
+    catalog.remove("00000001", true).expect("ours");
+    let left = fs::read_dir(state.path().join("dumps"))
+        .expect("ours")
+        .count();
+    assert_eq!(left, 0);
+    assert!(all(&mut open(state.path(), Access::Read)).is_empty());
+}
+
+#[test]
+fn tags_of_many_at_once_all_hold() {
+    let state = state();
+    add(state.path(), 1, json!({}));
+    thread::scope(|scope| {
+        for worker in 0..8 {
+            let path = state.path();
+            scope.spawn(move || {
+                for number in 0..4 {
+                    let mut catalog = open(path, Access::Write);
+                    let name = format!("tag-{worker}-{number}");
+                    catalog
+                        .annotate("00000001", &tag(&name))
+                        .expect("all get a turn");
+                }
+            });
+        }
+    });
+    let record = open(state.path(), Access::Read)
+        .find("00000001")
+        .expect("there");
+    assert_eq!(record.tags.len(), 32);
 }
