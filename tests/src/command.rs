@@ -117,12 +117,17 @@ fn target() -> PathBuf {
 /// Returns the Python that reads dumps, if there is one with the packages it needs: that of `RECORDER_VENV`, else of
 /// `cargo xtask setup`.
 pub(crate) fn python() -> Option<PathBuf> {
+    python_with("mcap, mcap_protobuf")
+}
+
+/// Returns that Python if it has these modules.
+pub(crate) fn python_with(modules: &str) -> Option<PathBuf> {
     let venv = std::env::var_os("RECORDER_VENV").map(PathBuf::from);
     let python = venv
         .unwrap_or_else(|| target().join("venv"))
         .join("bin/python");
     let import = Command::new(&python)
-        .args(["-c", "import mcap, mcap_protobuf"])
+        .args(["-c", &format!("import {modules}")])
         .stderr(Stdio::null())
         .status();
     import

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use crate::command::{python, recorder_path, system_path};
+use crate::command::{python, python_with, recorder_path, system_path};
 use crate::host;
 
 /// Something that not every host has.
@@ -25,6 +25,8 @@ pub enum Need {
     NamedCgroup,
     /// Python with the public packages that read dumps.
     Python,
+    /// Chromium, and Python with the package that drives it.
+    Browser,
 }
 
 impl Need {
@@ -54,6 +56,11 @@ impl Need {
             Self::Python => python()
                 .is_none()
                 .then_some("RECORDER_VENV names no Python with mcap and mcap-protobuf-support"),
+            Self::Browser => match (system_path("chromedriver"), python_with("selenium")) {
+                (None, _) => Some("chromedriver is missing"),
+                (_, None) => Some("RECORDER_VENV names no Python with selenium"),
+                (Some(_), Some(_)) => None,
+            },
         };
         why.map(str::to_owned)
     }

@@ -1,6 +1,10 @@
 //! The post-mortem of real dumps: Markdown and JSON say the same, hostile names are harmless, damage is told.
 
-use recorder_tests::{Agent, Need, Program, output, ready, recorder};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::Stdio;
+
+use recorder_tests::{Agent, Json, Need, Program, output, python_script, ready, recorder};
 
 #[test]
 fn a_crash_of_a_program_with_a_hostile_name() {
@@ -79,4 +83,124 @@ fn a_damaged_dump_is_told_with_what_is_left() {
     assert!(told.text().contains("no longer says what it is about"));
     std::fs::write(&cut, b"no dump").expect("there is room for tests");
     output(recorder(["report"]).arg(&cut)).expect_code(1);
+}
+
+/// Opens a page in a browser and works with it.
+fn browse(url: &str, theme: &str) -> Json {
+    let mut browse = python_script("browse.py", [url, theme]);
+    output(&mut browse).expect_code(0).json()
+}
+
+#[test]
+fn a_page_of_a_crash_opens_in_a_browser_and_hostile_names_stay_text() {
+    if !ready(&[&Need::RECORDING[..], &[Need::Browser]].concat()) {
+        return;
+    }
+    let agent = Agent::start();
+    let program = Program::named("<b onclick=1>\u{1b}[2J");
+    let crashed = program.run(["segv-write", "0x10"]);
+    let dump = agent.dump_of(crashed.pid());
+    let directory = tempfile::tempdir().expect("there is room for tests");
+    let file = directory.path().join("page.html");
+    let mut report = recorder(["report", "--html", "-o"]);
+    let told = output(report.arg(&file).arg(dump.path())).expect_code(0);
+    assert!(told.stdout.is_empty());
+
+    let seen = browse(&format!("file://{}", file.display()), "light");
+    let text = |path: &str| seen.str(path).to_owned();
+    assert!(
+        text("heading").contains("Exit 139: SIGSEGV (SEGV_MAPERR), write to 0x10"),
+        "{seen}"
+    );
+    // The kernel keeps 15 bytes of a name; all of them are shown, none acts.
+    assert!(
+        text("heading").starts_with("<b onclick=1>\\u{1b}"),
+        "{seen}"
+    );
+    for (path, part) in [
+        ("facts", "fatal-signal"),
+        ("deaths", "SIGSEGV"),
+        ("crash", "0x10"),
+        ("crash", "Registers"),
+        ("crash", "rip"),
+        ("crash", "workload::fault::instructions::write"),
+        ("tree", &crashed.pid().to_string()),
+        ("recording", "missing: nothing"),
+        ("detail", "signal.fatal"),
+        ("address", "q=signal.fatal"),
+    ] {
+        assert!(text(path).contains(part), "{path} lacks {part}: {seen}");
+    }
+    seen.expect("injected", 0);
+    seen.expect("hostile", false);
+    seen.expect("unnamed", 0);
+    seen.expect("log", serde_json::json!([]));
+    seen.expect("requests", serde_json::json!([]));
+    seen.expect_same("events", dump.sidecar(), "events");
+    assert!(seen.number("found") >= 1, "{seen}");
+    assert!(text("second").starts_with("#2 "), "{seen}");
+
+    let dark = browse(&format!("file://{}", file.display()), "dark");
+    assert_ne!(dark.str("background"), text("background"));
+}
+
+#[test]
+fn dumps_are_served_to_the_own_host_only_and_their_files_are_the_dumps() {
+    if !ready(&[&Need::RECORDING[..], &[Need::Browser]].concat()) {
+        return;
+    }
+    let agent = Agent::start();
+    let crashed = Program::workload().run(["segv-write", "0x10"]);
+    let dump = agent.dump_of(crashed.pid());
+    let folder = dump.path().parent().and_then(std::path::Path::parent);
+    let mut serve = recorder(["serve", "--listen", "127.0.0.1:0"]);
+    let mut server = serve
+        .arg(folder.expect("dumps are in a directory"))
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the recorder starts");
+    let stderr = server.stderr.take().expect("it is a pipe");
+    let mut first = String::new();
+    BufReader::new(stderr)
+        .read_line(&mut first)
+        .expect("it says where it listens");
+    let address = first
+        .strip_prefix("http://")
+        .and_then(|rest| rest.split('/').next())
+        .expect("an address")
+        .to_owned();
+    let get = |host: &str, path: &str| {
+        let mut stream = TcpStream::connect(&address).expect("it listens");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("it reads");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("it answers");
+        answer
+    };
+    let list = String::from_utf8(get(&address, "/")).expect("a page is UTF-8");
+    let foreign = String::from_utf8_lossy(&get("evil.example", "/")).into_owned();
+    let none = String::from_utf8_lossy(&get(&address, "/dump/0123456789abcdef")).into_owned();
+    let key = list
+        .split_once("/dump/")
+        .map(|(_, rest)| rest[..16].to_owned())
+        .expect("a dump is listed");
+    let file = get(&address, &format!("/file/{key}"));
+    let seen = browse(&format!("http://{address}/dump/{key}"), "light");
+    server.kill().expect("it is still there");
+    server.wait().expect("it ends");
+
+    assert!(list.starts_with("HTTP/1.1 200"), "{list}");
+    assert!(list.contains("died of SIGSEGV at 0x10"), "{list}");
+    assert!(
+        list.to_lowercase()
+            .contains("content-security-policy: default-src 'none'"),
+        "{list}"
+    );
+    assert!(foreign.starts_with("HTTP/1.1 403"), "{foreign}");
+    assert!(!foreign.contains("SIGSEGV"), "{foreign}");
+    assert!(none.starts_with("HTTP/1.1 404"), "{none}");
+    let bytes = std::fs::read(dump.path()).expect("the dump is there");
+    assert!(file.ends_with(&bytes), "the file is the dump");
+    assert!(seen.str("heading").contains("SIGSEGV"), "{seen}");
+    seen.expect("log", serde_json::json!([]));
 }

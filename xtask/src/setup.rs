@@ -13,7 +13,7 @@ use crate::paths;
 use crate::toolchain::Toolchain;
 
 /// What the end-to-end tests need besides a build.
-const TEST_NEEDS: [Need; 4] = [
+const TEST_NEEDS: [Need; 6] = [
     Need {
         present: Present::PythonModule("ensurepip"),
         package: "python3-venv",
@@ -34,11 +34,24 @@ const TEST_NEEDS: [Need; 4] = [
         package: "gdb",
         reason: "the tests open core dumps",
     },
+    Need {
+        present: Present::Program("chromium"),
+        package: "chromium",
+        reason: "the tests open pages in a browser",
+    },
+    Need {
+        present: Present::Program("chromedriver"),
+        package: "chromium-driver",
+        reason: "the tests work with pages in a browser",
+    },
 ];
 
 /// Python packages of the end-to-end tests: as published for pip, then as imported.
-const PYTHON_PACKAGES: [(&str, &str); 2] =
-    [("mcap", "mcap"), ("mcap-protobuf-support", "mcap_protobuf")];
+const PYTHON_PACKAGES: [(&str, &str); 3] = [
+    ("mcap", "mcap"),
+    ("mcap-protobuf-support", "mcap_protobuf"),
+    ("selenium", "selenium"),
+];
 
 /// Options of `cargo xtask setup`.
 #[derive(Args)]

@@ -12,6 +12,7 @@ pub mod list;
 mod reading;
 pub mod report;
 pub mod run;
+pub mod serve;
 pub mod show;
 pub mod status;
 pub mod symbolize;
@@ -67,8 +68,10 @@ enum Command {
     Show(show::Args),
     /// Write a dump in another format
     Export(export::Args),
-    /// Write a post-mortem of a dump, for people to complete
+    /// Write a post-mortem of a dump: a text for people to complete, or a page to look at
     Report(report::Args),
+    /// Show dumps, of this host or of many, in a browser
+    Serve(serve::Args),
     /// List the evidence in a dump, or write it to files
     Extract(extract::Args),
     /// Name the functions and lines of the crashes in a dump
@@ -102,6 +105,7 @@ pub fn main() -> ExitCode {
         Command::List(args) => list::run(args, &paths),
         Command::Show(args) => show::run(args, &paths),
         Command::Report(args) => report::run(args, &paths),
+        Command::Serve(args) => serve::run(args, &paths),
         Command::Export(args) => export::run(args, &paths),
         Command::Extract(args) => extract::run(args, &paths),
         Command::Symbolize(args) => symbolize::run(args, &paths),

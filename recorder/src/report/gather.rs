@@ -235,6 +235,7 @@ impl Gathering {
         Report {
             summary,
             time: self.trigger_unix_ns.and_then(time),
+            origin_unix_ns: self.origin_unix_ns.unwrap_or(0),
             host,
             subject,
             cause,

@@ -1,13 +1,14 @@
 //! The post-mortem of a dump: what happened, to whom, why, and what the host was like, as a person would tell it.
 //!
 //! [`gather`] makes a [`Report`] in one reading of a dump, in bounded memory whatever the dump holds; [`markdown`] writes it
-//! for people. Serialised, the report is what `recorder report --json` prints. Strings in it are as the dump has them:
+//! for people to complete, [`html`] as a page to look at. Serialised, the report is what `recorder report --json` prints. Strings in it are as the dump has them:
 //! whoever shows them escapes them for where they are shown.
 
 mod accounting;
 mod class;
 mod gather;
 mod host;
+mod html;
 mod markdown;
 mod sift;
 #[cfg(test)]
@@ -24,6 +25,7 @@ pub use accounting::{Accounting, Busy, Ended, Usage};
 pub use class::{Cause, CauseClass, Flag};
 pub use gather::gather;
 pub use host::Series;
+pub use html::{STYLE, html, plain, policy};
 pub use markdown::markdown;
 
 /// How a report says what others know better: one event in one line, and what a dump covers and lacks.
@@ -44,6 +46,9 @@ pub struct Report {
     /// When, by the wall clock: RFC 3339, UTC.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time: Option<String>,
+    /// What offsets count from, in nanoseconds since 1970: the trigger, or without one the first event.
+    #[serde(skip)]
+    pub origin_unix_ns: u64,
     /// The incident, as the dump has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub incident: Option<Incident>,
