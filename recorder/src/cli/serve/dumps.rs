@@ -1,18 +1,22 @@
 //! The dumps below some directories, and what is known of each without opening it twice.
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::dump::Verdict;
+use crate::dump::{Sidecar, Verdict};
+use crate::read::Dump;
 use crate::store::{self, Entry};
 
 /// Directories below each other that are looked through.
 const DEPTH_MAX: usize = 6;
+/// Longest sidecar that is read, in bytes.
+const SIDECAR_BYTES_MAX: u64 = 16 << 20;
 /// Most dumps that are listed.
 const DUMPS_MAX: usize = 100_000;
 
@@ -118,18 +122,28 @@ fn row(entry: &Entry) -> Row {
         bytes: entry.bytes,
         ..Row::default()
     };
-    let incident = if let Some(sidecar) = entry.sidecar() {
+    let incident = if let Some(sidecar) = sidecar(entry) {
         row.time = Some(sidecar.time);
         row.host = Some(sidecar.host.hostname);
         row.events = Some(sidecar.events);
         row.verdict = Some(sidecar.verdict);
         Some(sidecar.incident)
     } else {
-        entry.incident()
+        Dump::open(&entry.path)
+            .ok()
+            .and_then(|dump| dump.incident())
     };
     if let Some(incident) = incident {
         row.rule = Some(incident.rule);
         row.what = Some(incident.summary);
     }
     row
+}
+
+/// Reads the file beside a dump; `None` if it is missing, too long or none.
+fn sidecar(entry: &Entry) -> Option<Sidecar> {
+    let mut text = Vec::new();
+    let file = File::open(entry.sidecar_path()).ok()?;
+    file.take(SIDECAR_BYTES_MAX).read_to_end(&mut text).ok()?;
+    serde_json::from_slice(&text).ok()
 }
