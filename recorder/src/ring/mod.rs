@@ -14,6 +14,7 @@
 //! Each lane has its own segments, so that a flood in one evicts nothing in another. For every lane, at all times,
 //! `pushed = records + evicted + dropped`.
 
+mod abandoned;
 #[expect(
     unsafe_code,
     reason = "the arena is memory that other processes map and that windows read while it is written"
@@ -37,6 +38,7 @@ use arena::Arena;
 use lane::LaneRing;
 use layout::{ArenaHeader, LANES};
 
+pub use abandoned::{Abandoned, AbandonedError, OldArena};
 pub use config::{
     LANE_SEGMENTS_MIN, PushError, RingConfig, RingError, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX,
     SEGMENT_BYTES_MIN, SEGMENTS_MAX,

@@ -1,5 +1,6 @@
 //! Tests of the ring, and what they share.
 
+mod abandoned;
 mod allocations;
 mod model;
 mod threads;
