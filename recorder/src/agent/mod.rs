@@ -14,6 +14,8 @@ mod crash;
 mod host;
 mod lock;
 mod news;
+mod previous;
+mod service;
 mod status;
 mod writer;
 
@@ -40,7 +42,7 @@ use crate::incident::{self, Engine, EngineConfig, Span, Subject};
 use crate::ingest::{Command, Commands, Connections, DataPlane, now_pair, samples};
 use crate::kernel::{self, Kernel, TaskIterator};
 use crate::redact::Rules;
-use crate::ring::{FlightRing, RingConfig};
+use crate::ring::{FlightRing, OldArena, RingConfig};
 use crate::sample::{SampleConfig, Samples};
 use crate::store::{Budget, Store};
 use lock::Lock;
@@ -71,6 +73,16 @@ pub fn run(paths: &Paths, config: &RecordConfig) -> Result<()> {
         .with_context(|| format!("cannot create {}", paths.run_dir.display()))?;
     let _lock = Lock::take(&paths.run_dir)?;
     let store = Store::open(&paths.dumps(), budget(config))?;
+    // Before its file makes way for ours.
+    let previous = OldArena::open(&paths.ring()).unwrap_or_else(|error| {
+        let path = paths.ring();
+        let error = anyhow::Error::from(error);
+        warn(&format!(
+            "the ring {} is not kept: {error:#}",
+            path.display()
+        ));
+        None
+    });
     // Side by side: the kernel checks the programs while the ring's memory is made present.
     let (loaded, flight) = thread::scope(|scope| {
         let flight = scope.spawn(|| FlightRing::create(Some(&paths.ring()), &ring_config(config)));
@@ -153,6 +165,7 @@ pub fn run(paths: &Paths, config: &RecordConfig) -> Result<()> {
         status: Arc::clone(&dumps),
         commands: commands.clone(),
         directory: Directory::default(),
+        previous: previous.map(|old| (old, now_pair())),
     };
     let writer = spawn("dumps", move || writer.run(&incidents))?;
     let news = spawn("news", move || news::run(&news))?;
@@ -224,6 +237,7 @@ fn control(listener: UnixListenerStd, commands: Commands, maker: StatusMaker) ->
             commands: commands.clone(),
             status: Box::new(move |state| maker.status(state)),
         });
+        tokio::spawn(service::keep_telling(Arc::clone(&agent)));
         let server = tokio::spawn(api::serve(listener, agent, async move {
             let _ = when_stopped.await;
         }));
@@ -245,6 +259,7 @@ fn control(listener: UnixListenerStd, commands: Commands, maker: StatusMaker) ->
                 }
             }
         }
+        service::stopping().await;
         let _ = stopped.send(());
         server.abort();
         io::Result::Ok(())

@@ -3,15 +3,18 @@
 //! Results go to standard output, notes to standard error. Exit codes: 0 done, 1 failed, 2 usage, 3 readable but damaged or
 //! problems found, 4 not permitted, 69 agent not reachable.
 
+pub mod completions;
 pub mod config;
 pub mod doctor;
 pub mod evidence;
 pub mod export;
 pub mod extract;
 pub mod list;
+pub mod man;
 mod reading;
 pub mod report;
 pub mod run;
+pub mod selftest;
 pub mod serve;
 pub mod show;
 pub mod status;
@@ -80,11 +83,17 @@ enum Command {
     Verify(verify::Args),
     /// Check whether this host can record
     Doctor(doctor::Args),
+    /// Provoke harmless failures and check that they are recorded
+    Selftest(selftest::Args),
     /// Collect evidence: the agent does
     #[command(hide = true)]
     Evidence(evidence::Args),
     /// Show or check the configuration
     Config(config::Args),
+    /// Write what a shell needs to complete this program's command lines
+    Completions(completions::Args),
+    /// Write the manual
+    Man(man::Args),
 }
 
 /// Runs the program.
@@ -110,9 +119,12 @@ pub fn main() -> ExitCode {
         Command::Extract(args) => extract::run(args, &paths),
         Command::Symbolize(args) => symbolize::run(args, &paths),
         Command::Verify(args) => verify::run(args, &paths),
-        Command::Doctor(args) => doctor::run(args, &paths),
+        Command::Doctor(args) => doctor::run(args, &paths, &file),
+        Command::Selftest(args) => selftest::run(args, &paths),
         Command::Evidence(args) => evidence::run(args),
         Command::Config(args) => config::run(args, &file),
+        Command::Completions(args) => completions::run(args, Cli::command()),
+        Command::Man(args) => man::run(args, Cli::command()),
     };
     finish(done)
 }

@@ -57,7 +57,7 @@ impl Entry {
     }
 
     /// Removes the dump and what is beside it, that first: what is left if that is all that happens is still a dump.
-    pub(super) fn remove(&self) -> io::Result<()> {
+    pub fn remove(&self) -> io::Result<()> {
         for path in [
             self.annotations_path(),
             self.sidecar_path(),
