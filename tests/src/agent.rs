@@ -26,6 +26,8 @@ pub struct Options {
     pub cooldown: &'static str,
     /// Further arguments.
     pub more: Vec<OsString>,
+    /// Variables of its environment.
+    pub environment: Vec<(OsString, OsString)>,
 }
 
 impl Default for Options {
@@ -36,6 +38,7 @@ impl Default for Options {
             // Two failures of one kind are two dumps, unless a test is about just that.
             cooldown: "1ms",
             more: Vec::new(),
+            environment: Vec::new(),
         }
     }
 }
@@ -268,7 +271,13 @@ pub(crate) fn run_command(directory: &Path, options: &Options) -> Command {
         .args(["--before", options.before])
         .args(["--after", options.after])
         .args(["--cooldown", options.cooldown])
-        .args(&options.more);
+        .args(&options.more)
+        .envs(
+            options
+                .environment
+                .iter()
+                .map(|(name, value)| (name, value)),
+        );
     command
 }
 

@@ -45,8 +45,12 @@ fn an_agent_starts_where_another_was_killed() {
     fs::write(&leftover, b"half a dump").expect("the directory is ours");
     let mut second = Agent::start_in(directory.path(), &Options::default());
     second.status().expect("state", "recording");
+    let lost = second.dump_where("the first one's ring", |incident| {
+        incident.get("rule") == Some(&"recorder-died".into())
+    });
+    lost.only("signal.fatal", crash.pid());
     let listed = second.run(["list", "--json"]).expect_code(0).json_lines();
-    assert_eq!(listed.len(), 1, "{listed:#?}");
+    assert_eq!(listed.len(), 2, "{listed:#?}");
     assert_eq!(second.stop().code(), Some(0));
 }
 
