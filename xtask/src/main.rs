@@ -2,6 +2,7 @@
 
 mod bench;
 mod build;
+mod dist;
 mod exec;
 mod linker;
 mod packages;
@@ -34,6 +35,8 @@ enum Xtask {
     Test(test::Options),
     /// Build, then run the end-to-end tests on the kernels of distributions, in emulated machines
     Vm(vm::Options),
+    /// Make the Debian package, and prove that it works
+    Dist(dist::Options),
     /// Measure what recording costs, beside what people would use instead; needs root
     Bench(bench::Options),
 }
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Xtask::Run(options) => run::run(&options),
         Xtask::Test(options) => test::run(&options),
         Xtask::Vm(options) => vm::run(&options),
+        Xtask::Dist(options) => dist::run(&options),
         Xtask::Bench(options) => bench::run(&options),
     };
     match done {

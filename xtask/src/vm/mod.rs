@@ -6,7 +6,7 @@
 mod cpio;
 mod guest;
 mod kernels;
-mod machine;
+pub mod machine;
 mod modules;
 mod outcome;
 
