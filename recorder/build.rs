@@ -13,7 +13,7 @@ const STUB: &[u8] = b"STUB: built without the BPF object";
 fn main() -> Result<(), Box<dyn error::Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     schema(&out)?;
-    object(&out)
+    objects(&out)
 }
 
 /// Generates the message types, and the descriptor sets that dumps embed.
@@ -85,17 +85,20 @@ fn json(config: &mut prost_build::Config, descriptors: &FileDescriptorSet) {
     }
 }
 
-/// Copies the BPF object that `cargo xtask build` made, or a stub that the agent recognises and explains.
-fn object(out: &Path) -> Result<(), Box<dyn error::Error>> {
+/// Copies the BPF objects that `cargo xtask build` made, or stubs that the agent recognises and explains.
+fn objects(out: &Path) -> Result<(), Box<dyn error::Error>> {
     println!("cargo::rerun-if-env-changed=RECORDER_BPF_OBJECT");
-    let object = match env::var_os("RECORDER_BPF_OBJECT") {
-        Some(path) => {
-            let path = PathBuf::from(path);
-            println!("cargo::rerun-if-changed={}", path.display());
-            fs::read(path)?
-        }
-        None => STUB.to_vec(),
-    };
-    fs::write(out.join("recorder.bpf.o"), object)?;
+    let path = env::var_os("RECORDER_BPF_OBJECT").map(PathBuf::from);
+    for name in ["recorder.bpf.o", "recorder-untyped.bpf.o"] {
+        let object = match &path {
+            Some(path) => {
+                let path = path.with_file_name(name);
+                println!("cargo::rerun-if-changed={}", path.display());
+                fs::read(path)?
+            }
+            None => STUB.to_vec(),
+        };
+        fs::write(out.join(name), object)?;
+    }
     Ok(())
 }

@@ -100,6 +100,11 @@ macro_rules! for_each_field {
                 RQ_SECTOR = request.__sector;
                 RQ_PART = request.part;
                 RQ_BIO = request.bio;
+                BIO_STATUS = bio.bi_status;
+                BIO_CMD_FLAGS = bio.bi_opf;
+                BIO_SECTOR = bio.bi_iter.bi_sector;
+                BIO_BYTES = bio.bi_iter.bi_size;
+                BDEV_DISK = block_device.bd_disk;
                 DISK_MAJOR = gendisk.major;
                 DISK_MINOR = gendisk.first_minor;
                 DISK_NAME = gendisk.disk_name;
@@ -123,6 +128,9 @@ macro_rules! for_each_field {
                 RQ_DISK = request.rq_disk;
                 QUEUE_DISK = request_queue.disk;
                 BDEV_DEV = block_device.bd_dev;
+                BIO_BDEV = bio.bi_bdev;
+                BIO_DISK = bio.bi_disk;
+                PART_DEV = hd_struct.__dev.devt;
                 BIO_BLKG = bio.bi_blkg;
                 BLKG_BLKCG = blkcg_gq.blkcg;
                 BLKCG_CGROUP = blkcg.css.cgroup;

@@ -2,9 +2,16 @@
 //!
 //! [`load`] is a plain load: the verifier knows the type behind the pointer and checks the access, and the kernel turns a bad
 //! address into zeros. [`copy`] asks a helper: for what the verifier has no type for.
+//!
+//! Kernels before 5.11 give a program the running task as a mere number. The object for them is built with the feature
+//! `untyped`: there, [`load`] copies as well.
 
 use aya_ebpf::Global;
-use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_kernel};
+#[cfg(feature = "untyped")]
+use aya_ebpf::helpers::generated::bpf_get_current_task as bpf_get_current_task_btf;
+#[cfg(not(feature = "untyped"))]
+use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use core::ffi::c_void;
 use recorder_ebpf::abi::{Lineage, PROCESS_ADOPTED, PROCESS_FORKED};
 use recorder_ebpf::fields::ABSENT;
@@ -16,6 +23,11 @@ use crate::globals::{
     TASK_CRED, TASK_FLAGS, TASK_LEADER, TASK_LOGIN_UID, TASK_PARENT, TASK_PID, TASK_SESSION,
     TASK_SIGNAL, TASK_START, TASK_TGID, TASK_THREAD_PID, UPID_BYTES,
 };
+
+/// Bytes of the numbers of one pid, one for each level of namespaces: no more than 33 of 16 bytes.
+///
+/// <https://github.com/torvalds/linux/blob/v6.12/include/linux/pid_namespace.h#L17>
+const NUMBERS_MASK: u64 = 1023;
 
 /// Ancestors looked at: a collector's script, what that starts, and so on.
 const ANCESTORS_MAX: usize = 8;
@@ -31,10 +43,24 @@ pub fn load<T: Copy>(object: Object, offset: &Global<u32>) -> T {
 
 /// Loads what lies `offset` bytes into `object`.
 #[inline(always)]
+#[cfg(not(feature = "untyped"))]
 pub fn load_at<T: Copy>(object: Object, offset: u32) -> T {
     // SAFETY: the verifier accepts the program only if the kernel's type information has a field of this size there; a bad
     // address faults inside the kernel's own handler and gives zeros.
     unsafe { core::ptr::read_volatile(object.add(offset as usize).cast()) }
+}
+
+/// Copies what lies `offset` bytes into `object`; zeros if it cannot be read.
+#[inline(always)]
+#[cfg(feature = "untyped")]
+pub fn load_at<T: Copy>(object: Object, offset: u32) -> T {
+    let mut value = core::mem::MaybeUninit::<T>::uninit();
+    // SAFETY: `value` is room for a `T`, which the helper fills whatever happens; fields are numbers, of which any is valid.
+    unsafe {
+        let from = (object as u64).wrapping_add(u64::from(offset));
+        copy_to(value.as_mut_ptr(), size_of::<T>() as u32, from);
+        value.assume_init()
+    }
 }
 
 /// Whether the running kernel has this field.
@@ -212,7 +238,8 @@ impl Task {
         if bit == ABSENT {
             takes_in_orphans = true;
         } else {
-            takes_in_orphans |= load_at::<u32>(parent, bit / 32 * 4) >> (bit % 32) & 1 != 0;
+            // One byte: a word would reach beyond the member where it is the last bit field.
+            takes_in_orphans |= load_at::<u8>(parent, bit / 8) >> (bit % 8) & 1 != 0;
         }
         if takes_in_orphans {
             PROCESS_FORKED | PROCESS_ADOPTED
@@ -226,8 +253,9 @@ impl Task {
     pub fn ns_pid(self) -> u32 {
         let pid: Object = load(self.0, &TASK_THREAD_PID);
         let level: u32 = load(pid, &PID_LEVEL);
-        let numbers = address(pid, &PID_NUMBERS);
-        read(numbers + u64::from(level) * u64::from(UPID_BYTES.load()))
+        // The verifiers of old kernels want the bound said.
+        let number = u64::from(level) * u64::from(UPID_BYTES.load()) & NUMBERS_MASK;
+        read(address(pid, &PID_NUMBERS) + number)
     }
 
     /// Its audit session and the user who logged in, each `u32::MAX` if there is none.

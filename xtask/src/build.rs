@@ -42,14 +42,18 @@ pub fn agent() -> Result<PathBuf> {
     Ok(agent)
 }
 
+/// Builds the object twice: the second time for kernels that do not tell the verifier what type the running task has.
 fn object() -> Result<PathBuf> {
     let tools = setup::build_tools()?;
-    let built = tools
-        .toolchain
-        .build(PROBES, PROBES_PROFILE, &tools.linker)?
-        .join(PROBES);
     let object = paths::bpf_object();
-    copy_if_changed(&built, &object)?;
+    let untyped = object.with_file_name("recorder-untyped.bpf.o");
+    for (features, object) in [("untyped", &untyped), ("", &object)] {
+        let built = tools
+            .toolchain
+            .build(PROBES, PROBES_PROFILE, features, &tools.linker)?
+            .join(PROBES);
+        copy_if_changed(&built, object)?;
+    }
     Ok(object)
 }
 

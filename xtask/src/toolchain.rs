@@ -114,13 +114,20 @@ impl Toolchain {
         Ok(Llvm { version, library })
     }
 
-    /// Builds `package` in `profile` for the BPF target with `linker`, below [`paths::bpf`].
+    /// Builds `package` with `features` in `profile` for the BPF target with `linker`, below [`paths::bpf`].
     ///
     /// Returns the directory that holds what was built.
-    pub fn build(&self, package: &str, profile: &str, linker: &Path) -> Result<PathBuf> {
+    pub fn build(
+        &self,
+        package: &str,
+        profile: &str,
+        features: &str,
+        linker: &Path,
+    ) -> Result<PathBuf> {
         let mut cargo = self.cargo();
         cargo
             .args(["build", "--package", package, "--bin", package])
+            .args(["--features", features])
             .args(["--profile", profile, "--target", TARGET, "--target-dir"])
             .arg(paths::bpf());
         if let Self::Nightly(_) = self {

@@ -6,7 +6,8 @@ use recorder_ebpf::abi::{EventKind, IoError};
 
 use crate::emit::reserve;
 use crate::globals::{
-    BDEV_DEV, BIO_BLKG, BLKCG_CGROUP, BLKG_BLKCG, DISK_MAJOR, DISK_MINOR, DISK_NAME, QUEUE_DISK,
+    BDEV_DEV, BDEV_DISK, BIO_BDEV, BIO_BLKG, BIO_BYTES, BIO_CMD_FLAGS, BIO_DISK, BIO_SECTOR,
+    BIO_STATUS, BLKCG_CGROUP, BLKG_BLKCG, DISK_MAJOR, DISK_MINOR, DISK_NAME, PART_DEV, QUEUE_DISK,
     RQ_BIO, RQ_CMD_FLAGS, RQ_DISK, RQ_PART, RQ_QUEUE, RQ_SECTOR,
 };
 use crate::kernel::{Object, address, cgroup_id, copy_to, has, load};
@@ -19,7 +20,7 @@ const STATUS_UNKNOWN: u32 = 255;
 pub fn io_error(ctx: BtfTracePointContext) -> i32 {
     let status: u64 = ctx.arg(1);
     let bytes: u64 = ctx.arg(2);
-    record(ctx.arg(0), status as u8 as u32, 0, bytes as u32);
+    record_request(ctx.arg(0), status as u8 as u32, 0, bytes as u32);
     0
 }
 
@@ -29,7 +30,7 @@ pub fn io_error_complete(ctx: BtfTracePointContext) -> i32 {
     let errno = ctx.arg::<u64>(1) as i32;
     if errno < 0 {
         let bytes: u64 = ctx.arg(2);
-        record(
+        record_request(
             ctx.arg(0),
             STATUS_UNKNOWN,
             errno.unsigned_abs(),
@@ -39,12 +40,51 @@ pub fn io_error_complete(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-#[inline(always)]
-fn record(request: Object, status: u32, errno: u32, bytes: u32) {
-    let Some(mut slot) = reserve::<IoError>(EventKind::IoError) else {
-        return;
+/// `block_bio_complete(struct request_queue *, struct bio *)`
+///
+/// For devices that make no requests, as device-mapper's and md's do: whatever is done with them passes here, and nearly
+/// all of it leaves at the first test. What a request completes does not pass here.
+#[btf_tracepoint(function = "block_bio_complete")]
+pub fn io_error_stacked(ctx: BtfTracePointContext) -> i32 {
+    let bio: Object = ctx.arg(1);
+    let status: u8 = load(bio, &BIO_STATUS);
+    if status == 0 {
+        return 0;
+    }
+    let (disk, partition): (Object, u32) = if has(&BIO_BDEV) {
+        let device: Object = load(bio, &BIO_BDEV);
+        (load(device, &BDEV_DISK), load(device, &BDEV_DEV))
+    } else {
+        (load(bio, &BIO_DISK), 0)
     };
-    let record = slot.record();
+    record(&Failure {
+        disk,
+        partition,
+        bio,
+        sector: load(bio, &BIO_SECTOR),
+        bytes: load(bio, &BIO_BYTES),
+        cmd_flags: load(bio, &BIO_CMD_FLAGS),
+        status: u32::from(status),
+        errno: 0,
+    });
+    0
+}
+
+/// What failed.
+struct Failure {
+    disk: Object,
+    /// Packed, 0 if unknown.
+    partition: u32,
+    bio: Object,
+    sector: u64,
+    bytes: u32,
+    cmd_flags: u32,
+    status: u32,
+    errno: u32,
+}
+
+#[inline(always)]
+fn record_request(request: Object, status: u32, errno: u32, bytes: u32) {
     let disk: Object = if has(&QUEUE_DISK) {
         load(load(request, &RQ_QUEUE), &QUEUE_DISK)
     } else if has(&RQ_DISK) {
@@ -52,36 +92,57 @@ fn record(request: Object, status: u32, errno: u32, bytes: u32) {
     } else {
         core::ptr::null()
     };
-    let mut header = slot.header_without_process(size_of::<IoError>() as u32, 0);
-    header.cgroup_id = charged_cgroup(request);
-    let partition = if has(&BDEV_DEV) {
+    // Before 5.11 the partition of a request was of a type of its own.
+    let partition = if has(&PART_DEV) {
+        load(load(request, &RQ_PART), &PART_DEV)
+    } else if has(&BDEV_DEV) {
         load(load(request, &RQ_PART), &BDEV_DEV)
     } else {
         0
     };
+    record(&Failure {
+        disk,
+        partition,
+        bio: load(request, &RQ_BIO),
+        sector: load(request, &RQ_SECTOR),
+        bytes,
+        cmd_flags: load(request, &RQ_CMD_FLAGS),
+        status,
+        errno,
+    });
+}
+
+#[inline(always)]
+fn record(failure: &Failure) {
+    let Some(mut slot) = reserve::<IoError>(EventKind::IoError) else {
+        return;
+    };
+    let record = slot.record();
+    let mut header = slot.header_without_process(size_of::<IoError>() as u32, 0);
+    header.cgroup_id = charged_cgroup(failure.bio);
     // SAFETY: `record` is room for one; every field is written, the name by the copy.
     unsafe {
         (&raw mut (*record).header).write(header);
-        (&raw mut (*record).sector).write(load(request, &RQ_SECTOR));
-        (&raw mut (*record).bytes).write(u64::from(bytes));
-        (&raw mut (*record).major).write(load(disk, &DISK_MAJOR));
-        (&raw mut (*record).minor).write(load(disk, &DISK_MINOR));
-        (&raw mut (*record).partition).write(partition);
-        (&raw mut (*record).status).write(status);
-        (&raw mut (*record).errno).write(errno);
-        (&raw mut (*record).cmd_flags).write(load(request, &RQ_CMD_FLAGS));
+        (&raw mut (*record).sector).write(failure.sector);
+        (&raw mut (*record).bytes).write(u64::from(failure.bytes));
+        (&raw mut (*record).major).write(load(failure.disk, &DISK_MAJOR));
+        (&raw mut (*record).minor).write(load(failure.disk, &DISK_MINOR));
+        (&raw mut (*record).partition).write(failure.partition);
+        (&raw mut (*record).status).write(failure.status);
+        (&raw mut (*record).errno).write(failure.errno);
+        (&raw mut (*record).cmd_flags).write(failure.cmd_flags);
         let name = &raw mut (*record).disk;
-        copy_to(name, 32, address(disk, &DISK_NAME));
+        copy_to(name, 32, address(failure.disk, &DISK_NAME));
     }
     slot.submit();
 }
 
-/// The cgroup that the request is charged to, 0 if the kernel keeps none.
+/// The cgroup that the I/O is charged to, 0 if the kernel keeps none.
 #[inline(always)]
-fn charged_cgroup(request: Object) -> u64 {
+fn charged_cgroup(bio: Object) -> u64 {
     if !(has(&BIO_BLKG) && has(&BLKG_BLKCG) && has(&BLKCG_CGROUP)) {
         return 0;
     }
-    let group = load(load(request, &RQ_BIO), &BIO_BLKG);
+    let group = load(bio, &BIO_BLKG);
     cgroup_id(load(load(group, &BLKG_BLKCG), &BLKCG_CGROUP))
 }

@@ -4,6 +4,8 @@ mod block;
 mod cgroup;
 mod filesystem;
 mod oom;
+#[cfg(feature = "untyped")]
+mod oom_by_pid;
 mod process;
 mod signal;
 mod task;

@@ -11,9 +11,15 @@ use crate::kernel::{MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES, Object, Task, loa
 /// `mark_victim(struct task_struct *, uid_t)`
 #[btf_tracepoint(function = "mark_victim")]
 pub fn oom_kill(ctx: BtfTracePointContext) -> i32 {
-    let victim = Task(ctx.arg(0));
+    record(Task(ctx.arg(0)));
+    0
+}
+
+/// Records that `victim` was chosen, in the context of whoever wanted its memory.
+#[inline(always)]
+pub fn record(victim: Task) {
     let Some(mut slot) = reserve::<OomKill>(EventKind::OomKill) else {
-        return 0;
+        return;
     };
     let trigger = Task::current();
     let trigger_leader = trigger.leader();
@@ -46,5 +52,4 @@ pub fn oom_kill(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: the slot has room for one.
     unsafe { slot.record().write(record) };
     slot.submit();
-    0
 }

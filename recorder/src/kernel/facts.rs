@@ -23,6 +23,8 @@ struct Registers {
     bytes: u32,
     ip: u32,
     sp: u32,
+    /// Bytes from the start of a kernel stack to the registers at its end.
+    top: Option<u32>,
 }
 
 /// `struct pt_regs`: <https://github.com/torvalds/linux/blob/v6.12/arch/x86/include/asm/ptrace.h#L103>
@@ -32,6 +34,8 @@ const REGISTERS: Registers = Registers {
     bytes: 21 * 8,
     ip: 16 * 8,
     sp: 19 * 8,
+    // Four pages, the registers last: <https://github.com/torvalds/linux/blob/v5.10/arch/x86/include/asm/processor.h#L810>
+    top: Some((16 << 10) - 21 * 8),
 };
 
 /// `struct user_pt_regs`: <https://github.com/torvalds/linux/blob/v6.12/arch/arm64/include/uapi/asm/ptrace.h#L94>
@@ -41,6 +45,8 @@ const REGISTERS: Registers = Registers {
     bytes: 34 * 8,
     ip: 32 * 8,
     sp: 31 * 8,
+    // It depends on the kernel's configuration.
+    top: None,
 };
 
 /// Returns the kernel's number of this process: that of its pid namespace, if that is the first one.
@@ -69,7 +75,7 @@ impl Facts {
             ("ARCH", REGISTERS.arch as u32),
             ("PAGE_KIB", u32::try_from(page_size() / 1024).unwrap_or(4)),
             ("REGISTERS_BYTES", REGISTERS.bytes),
-            ("REGISTERS_TOP", ABSENT),
+            ("REGISTERS_TOP", registers_top(btf)),
             ("REGISTER_IP", REGISTERS.ip),
             ("REGISTER_SP", REGISTERS.sp),
             (
@@ -89,6 +95,20 @@ impl Facts {
         ]);
         Self { globals, missing }
     }
+}
+
+/// Returns where the user registers are in a kernel stack, for kernels without the helper that tells, which came with 5.15.
+fn registers_top(btf: &Btf<'_>) -> u32 {
+    match has_helper(btf, "task_pt_regs") {
+        true => ABSENT,
+        false => REGISTERS.top.unwrap_or(ABSENT),
+    }
+}
+
+/// Whether programs can call the helper of this name.
+pub(super) fn has_helper(btf: &Btf<'_>, name: &str) -> bool {
+    btf.enumerator("bpf_func_id", &format!("BPF_FUNC_{name}"))
+        .is_some()
 }
 
 /// Returns the number of the cgroup hierarchy that has the memory controller; 0 is the unified one.

@@ -108,7 +108,6 @@ impl Kernel {
     /// If nothing at all can be recorded. A single probe that cannot be attached is no error: it is said in `probes`.
     pub fn load() -> Result<Self, LoadError> {
         requirements::all()?;
-        let object = embedded()?;
         let bytes = btf::read()?;
         // Side by side, as each reads all of the kernel's types: the loader does so on its own, and once more for itself.
         let (aya_btf, btf, mut loader) = thread::scope(|scope| {
@@ -121,6 +120,10 @@ impl Kernel {
         let aya_btf = aya_btf
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             .map_err(|error| LoadError::LoaderBtf(error.to_string()))?;
+        let object = match facts::has_helper(&btf, "get_current_task_btf") {
+            true => embedded()?,
+            false => object::untyped()?,
+        };
         let facts = Facts::of(&btf);
         loader.btf(Some(&aya_btf));
         for (name, value) in &facts.globals {

@@ -7,6 +7,9 @@ use thiserror::Error;
 /// The object as it was built in; a stub if it was not.
 const EMBEDDED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/recorder.bpf.o"));
 
+/// The same for kernels that do not tell the verifier what type the running task has.
+const UNTYPED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/recorder-untyped.bpf.o"));
+
 /// What a stub begins with.
 const STUB: &[u8] = b"STUB";
 
@@ -28,6 +31,11 @@ pub enum ObjectError {
         /// The layout it was built with, 0 if it does not say.
         found: u64,
     },
+}
+
+/// Returns the object for kernels before 5.11, if it fits this program.
+pub fn untyped() -> Result<&'static [u8], ObjectError> {
+    check(UNTYPED).map(|()| UNTYPED)
 }
 
 /// Returns the object, if it fits this program.

@@ -1,6 +1,8 @@
 //! Which program serves which event, and how it is attached.
 
 use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -35,6 +37,9 @@ const fn candidate(program: &'static str, tracepoint: &'static str) -> Candidate
     }
 }
 
+/// Errors of devices made of others, which make no requests: served only where there are such devices.
+const STACKED: &str = "of dm and md";
+
 /// Everything, in the order in which it is attached: who sends a signal before what the signal does.
 const PURPOSES: &[Purpose] = &[
     Purpose {
@@ -50,11 +55,14 @@ const PURPOSES: &[Purpose] = &[
     Purpose {
         event: EventKind::OomKill,
         part: None,
-        candidates: &[Candidate {
-            program: "oom_kill",
-            tracepoint: "mark_victim",
-            takes: Some("task_struct"),
-        }],
+        candidates: &[
+            Candidate {
+                program: "oom_kill",
+                tracepoint: "mark_victim",
+                takes: Some("task_struct"),
+            },
+            candidate("oom_kill_by_pid", "mark_victim"),
+        ],
     },
     Purpose {
         event: EventKind::IoError,
@@ -63,6 +71,11 @@ const PURPOSES: &[Purpose] = &[
             candidate("io_error", "block_rq_error"),
             candidate("io_error_complete", "block_rq_complete"),
         ],
+    },
+    Purpose {
+        event: EventKind::IoError,
+        part: Some(STACKED),
+        candidates: &[candidate("io_error_stacked", "block_bio_complete")],
     },
     Purpose {
         event: EventKind::WritebackError,
@@ -133,8 +146,7 @@ fn load_side_by_side(
     btf: &Btf<'_>,
     aya_btf: &aya::Btf,
 ) -> HashMap<&'static str, Result<(), String>> {
-    let mut wanted: HashMap<&str, &Candidate> = PURPOSES
-        .iter()
+    let mut wanted: HashMap<&str, &Candidate> = wanted()
         .filter_map(|purpose| {
             let mut candidates = purpose.candidates.iter();
             candidates.find(|candidate| supported(btf, candidate).is_ok())
@@ -171,10 +183,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Returns what there is to serve on this host.
+fn wanted() -> impl Iterator<Item = &'static Purpose> {
+    let has_stacked = has_stacked_devices(Path::new("/sys/block"));
+    let purposes = PURPOSES.iter();
+    purposes.filter(move |purpose| has_stacked || purpose.part != Some(STACKED))
+}
+
 /// Serves every purpose by the first candidate that `try_one` accepts.
 fn serve(mut try_one: impl FnMut(&Candidate) -> Result<(), String>) -> Vec<Probe> {
-    PURPOSES
-        .iter()
+    wanted()
         .map(|purpose| {
             let event = match purpose.part {
                 None => purpose.event.name().to_owned(),
@@ -211,6 +229,16 @@ fn serve(mut try_one: impl FnMut(&Candidate) -> Result<(), String>) -> Vec<Probe
             }
         })
         .collect()
+}
+
+/// Whether any of the devices below `directory` is device-mapper's or md's.
+fn has_stacked_devices(directory: &Path) -> bool {
+    fs::read_dir(directory).is_ok_and(|devices| {
+        devices.flatten().any(|device| {
+            let path = device.path();
+            path.join("dm").exists() || path.join("md").exists()
+        })
+    })
 }
 
 fn supported(btf: &Btf<'_>, candidate: &Candidate) -> Result<(), String> {
@@ -289,6 +317,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn stacked_devices_are_told_from_disks() {
+        let directory = tempfile::tempdir().expect("there is room for tests");
+        fs::create_dir_all(directory.path().join("sda/queue")).expect("it is ours");
+        assert!(!has_stacked_devices(directory.path()));
+        assert!(!has_stacked_devices(&directory.path().join("none")));
+        fs::create_dir_all(directory.path().join("dm-0/dm")).expect("it is ours");
+        assert!(has_stacked_devices(directory.path()));
+    }
+
+    #[test]
     fn the_first_candidate_is_no_fallback_and_the_second_says_why() {
         let probes = serve(|candidate| match candidate.tracepoint {
             "block_rq_error" => Err("no such thing".into()),
@@ -306,5 +344,9 @@ mod tests {
         assert_eq!(of("io.error").hook, "tp_btf/block_rq_complete");
         assert_eq!(of("io.error").detail.as_deref(), Some("no such thing"));
         assert_eq!(of("oom.kill").state, ProbeState::Unavailable);
+        assert_eq!(
+            of("oom.kill").detail.as_deref(),
+            Some("other argument; other argument")
+        );
     }
 }

@@ -62,7 +62,8 @@ pub fn begin() -> bool {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn note_mapping(address: u64, only_code: u64) -> u64 {
-    if !(ADDRESS_MIN..ADDRESS_MAX).contains(&address) {
+    // Old kernels check it even where nothing calls it.
+    if !has(&MM_MAPPINGS) || !(ADDRESS_MIN..ADDRESS_MAX).contains(&address) {
         return 0;
     }
     let Some(mappings) = MAPPINGS.get_ptr_mut(0) else {

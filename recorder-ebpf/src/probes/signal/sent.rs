@@ -58,6 +58,10 @@ pub fn signal_sent(ctx: BtfTracePointContext) -> i32 {
         _ => return 0,
     };
     let target = Task(ctx.arg(2));
+    #[cfg(feature = "untyped")]
+    if signal == SIGKILL && code == SI_KERNEL {
+        crate::probes::oom_by_pid::remember(target);
+    }
     // A process that ends already takes nothing more.
     let group: Object = load(target.0, &TASK_SIGNAL);
     if is_ignored && load::<u32>(group, &SIGNAL_FLAGS) & SIGNAL_GROUP_EXIT != 0 {
