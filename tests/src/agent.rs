@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::{Dump, Json, Output, output, recorder};
+use crate::{Dump, Json, Output, host, output, recorder};
 
 /// Longest an agent may take to record, to write a dump after its window has ended, or to stop.
 const TIME_MAX: Duration = Duration::from_secs(20);
@@ -34,7 +34,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             before: "5s",
-            after: "300ms",
+            // An emulated machine takes longer to clear away what died.
+            after: if host::guest::is_one() { "3s" } else { "300ms" },
             // Two failures of one kind are two dumps, unless a test is about just that.
             cooldown: "1ms",
             more: Vec::new(),

@@ -69,7 +69,9 @@ impl Dump {
     pub fn events(&self) -> &[Event] {
         self.events.get_or_init(|| {
             let mut export = recorder(["export", "--format", "jsonl"]);
-            output(export.arg(&self.path)).expect_code(0).json_lines()
+            let events = output(export.arg(&self.path)).expect_code(0).json_lines();
+            crate::fields::note(&events);
+            events
         })
     }
 

@@ -10,6 +10,7 @@ mod agent;
 mod command;
 mod dump;
 mod event;
+mod fields;
 pub mod fixture;
 mod gate;
 pub mod host;

@@ -6,6 +6,7 @@
 mod cgroup;
 mod detached;
 mod failing;
+pub mod guest;
 mod loop_device;
 
 use std::os::unix::fs::PermissionsExt;
