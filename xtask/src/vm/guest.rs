@@ -43,7 +43,7 @@ const FOR_TESTS: [&str; 5] = [
 ];
 
 /// Programs of the host that tests run, if it has them.
-const PROGRAMS: [&str; 1] = ["mkfs.ext4"];
+const PROGRAMS: [&str; 2] = ["mkfs.ext4", "dmsetup"];
 
 /// What runs in every guest.
 pub struct Suite {
@@ -58,9 +58,12 @@ struct Test {
 }
 
 impl Suite {
-    /// Builds the agent and the tests for this host.
-    pub fn build() -> Result<Self> {
-        let agent = build::agent()?;
+    /// Builds the agent, unless there is one, and the tests for this host.
+    pub fn build(agent: Option<&Path>) -> Result<Self> {
+        let agent = match agent {
+            Some(agent) => agent.to_owned(),
+            None => build::agent()?,
+        };
         let mut tests = cargo("test");
         tests
             .args(["--package", TESTS, "--release", "--no-run"])

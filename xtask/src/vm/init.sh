@@ -17,7 +17,6 @@ mount -t cgroup2 cgroup /sys/fs/cgroup
 mount -t debugfs debug /sys/kernel/debug
 mount -t tracefs tracing /sys/kernel/tracing
 mount -t bpf bpf /sys/fs/bpf
-mount -t configfs config /sys/kernel/config 2>/dev/null
 for controller in memory pids io cpu; do
     echo "+$controller" >/sys/fs/cgroup/cgroup.subtree_control
 done
@@ -27,6 +26,7 @@ hostname guest
 while read -r module; do
     insmod "/modules/$module.ko"
 done </modules/load
+mount -t configfs config /sys/kernel/config
 
 # The port appears a moment after its driver.
 for _ in 0 1 2 3 4 5 6 7 8 9; do
@@ -37,7 +37,7 @@ done
 exec 3>/dev/vport0p1
 say() { echo "guest: $*" >&3; }
 
-export RECORDER_VM=1 RECORDER_BIN=/recorder/release/recorder RECORDER_VENV=/none
+export RECORDER_VM=1 RECORDER_VM_FIELDS=/tmp/fields RECORDER_BIN=/recorder/release/recorder RECORDER_VENV=/none
 cd /root || exit 1
 say "kernel $(uname -r)"
 say "doctor"
@@ -51,6 +51,7 @@ while read -r test filter; do
     read -r end _ </proc/uptime
     say "end $test $code $start $end"
 done </recorder/plan
+sort -u /tmp/fields | sed 's/^/guest: field /' >&3
 say "done"
 sync
 poweroff -f

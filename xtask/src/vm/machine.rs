@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use crate::packages::{Need, Present};
 
 /// What booting a guest needs.
-pub const NEEDS: [Need; 2] = [
+pub const NEEDS: [Need; 3] = [
     Need {
         present: Present::Program("qemu-system-x86_64"),
         package: "qemu-system-x86",
@@ -21,6 +21,11 @@ pub const NEEDS: [Need; 2] = [
         present: Present::Program("busybox"),
         package: "busybox-static",
         reason: "it is the shell of the guests",
+    },
+    Need {
+        present: Present::Program("dmsetup"),
+        package: "dmsetup",
+        reason: "guests make failing devices with it",
     },
 ];
 

@@ -4,6 +4,8 @@
 //! its kernel and disks that fail, and reports through a virtual serial port.
 
 mod cpio;
+mod disks;
+mod docs;
 mod guest;
 mod kernels;
 pub mod machine;
@@ -14,13 +16,14 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 
 use crate::{packages, paths};
 use guest::Suite;
 use kernels::{Kernel, RELEASES, Release};
 use machine::Machine;
+pub use machine::NEEDS;
 use outcome::{Outcome, Verdict};
 
 /// Memory of a guest in MiB.
@@ -40,9 +43,18 @@ pub struct Options {
     /// All kernels
     #[arg(long)]
     all: bool,
+    /// Only a part of the tests, on two kernels that differ most: a few minutes
+    #[arg(long)]
+    short: bool,
     /// Only this file of tests, or only those tests of it: FILE or FILE::TEST; may be repeated
     #[arg(long = "test", value_name = "NAME")]
     tests: Vec<String>,
+    /// Test this agent instead of building one
+    #[arg(long, value_name = "FILE")]
+    agent: Option<PathBuf>,
+    /// Write docs/kernels.md from what the guests report
+    #[arg(long)]
+    write_docs: bool,
     /// Ask the archive for newer kernels than those in the cache
     #[arg(long)]
     update: bool,
@@ -58,16 +70,63 @@ struct Run {
 
 /// Runs `cargo xtask vm`.
 pub fn run(options: &Options) -> Result<()> {
+    if options.short {
+        return short(two()?);
+    }
     let releases = options.releases()?;
-    packages::provide(&machine::NEEDS)?;
-    let suite = Suite::build()?;
+    packages::provide(&NEEDS)?;
+    let suite = Suite::build(options.agent.as_deref())?;
     let plan = options.plan(&suite)?;
     let mut runs = Vec::new();
     for release in releases {
         let kernel = release.provide(options.update)?;
         runs.push(run_on(kernel, &suite, &plan)?);
     }
-    print(&runs);
+    if options.write_docs {
+        let page = paths::root().join("docs/kernels.md");
+        fs::write(&page, docs::page(&runs)).with_context(|| format!("write {}", page.display()))?;
+        println!("{}", page.display());
+    }
+    finish(&runs)
+}
+
+/// The tests that CI runs in guests: what a host cannot do, and what kernels differ in.
+const SHORT: [&str; 4] = ["devices", "machine", "oom", "signals"];
+
+/// Kernels for a short run, in order of what they would show; the first two that can be had are taken.
+const SHORT_RELEASES: [usize; 4] = [0, 3, 1, 2];
+
+/// Runs a part of the tests on kernels of [`two`].
+pub fn short(kernels: Vec<Kernel>) -> Result<()> {
+    let suite = Suite::build(None)?;
+    let plan = SHORT.map(str::to_owned);
+    let runs: Result<Vec<Run>> = kernels
+        .into_iter()
+        .map(|kernel| run_on(kernel, &suite, &plan))
+        .collect();
+    finish(&runs?)
+}
+
+/// Gets what booting guests needs, and two kernels that differ much.
+pub fn two() -> Result<Vec<Kernel>> {
+    packages::provide(&NEEDS)?;
+    let mut kernels = Vec::new();
+    for index in SHORT_RELEASES {
+        match RELEASES[index].provide(false) {
+            Ok(kernel) => kernels.push(kernel),
+            Err(error) => eprintln!("note: {error:#}"),
+        }
+        if kernels.len() == 2 {
+            break;
+        }
+    }
+    ensure!(kernels.len() == 2, "there are no two kernels to be had");
+    Ok(kernels)
+}
+
+/// Says what became of the tests.
+fn finish(runs: &[Run]) -> Result<()> {
+    print(runs);
     let bad: Vec<&str> = runs
         .iter()
         .filter(|run| !run.outcome.is_good())
@@ -123,7 +182,7 @@ fn run_on(kernel: Kernel, suite: &Suite, plan: &[String]) -> Result<Run> {
         initramfs: &initramfs,
         words: "quiet",
         memory: MEMORY,
-        devices: &[],
+        devices: &disks::failing(&directory)?,
         directory: &directory,
         patience: BOOT_PATIENCE + FILE_PATIENCE * u32::try_from(plan.len())?,
     };

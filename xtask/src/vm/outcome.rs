@@ -1,5 +1,7 @@
 //! What became of the tests in a guest, read off what it reported.
 
+use std::collections::BTreeSet;
+
 /// How one test ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -33,6 +35,8 @@ pub struct Outcome {
     pub cases: Vec<Case>,
     /// Files of tests that ended in no proper way.
     pub broken: Vec<String>,
+    /// The fields that events had, as "TYPE FIELD".
+    pub fields: BTreeSet<String>,
     /// The guest came to its end.
     pub is_complete: bool,
 }
@@ -57,6 +61,9 @@ impl Outcome {
                             outcome.broken.push(format!("{name} (exit code {code})"));
                         }
                         file = None;
+                    }
+                    ["field", kind, field] => {
+                        outcome.fields.insert(format!("{kind} {field}"));
                     }
                     ["done"] => outcome.is_complete = true,
                     _ => {}
@@ -152,7 +159,7 @@ guest: end oom 101 1.0 2.0
     #[test]
     fn a_report_is_read_to_its_last_line_and_no_further() {
         let outcome = Outcome::read(&format!(
-            "{REPORT}guest: begin dump\ntest e ... \nguest: end dump 137 1.0 2.0\nguest: done\n"
+            "{REPORT}guest: begin dump\ntest e ... \nguest: end dump 137 1.0 2.0\nguest: field oom.kill trigger\nguest: done\n"
         ));
         assert_eq!(outcome.kernel, "6.1.0");
         assert_eq!(outcome.doctor, "{}\n");
@@ -165,6 +172,7 @@ guest: end oom 101 1.0 2.0
         assert!(verdicts.contains(&("oom", "b", Verdict::Skipped("no loop devices".into()))));
         assert!(verdicts.contains(&("oom", "c::d", Verdict::Failed)));
         assert!(verdicts.contains(&("dump", "e", Verdict::Failed)));
+        assert!(outcome.fields.contains("oom.kill trigger"));
         assert_eq!(outcome.broken, ["dump (exit code 137)"]);
         assert!(outcome.is_complete && !outcome.is_good());
     }

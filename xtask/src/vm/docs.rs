@@ -1,0 +1,192 @@
+//! Writes `docs/kernels.md` from what the guests reported.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use super::Run;
+use super::outcome::{Outcome, Verdict};
+
+const INTRODUCTION: &str = "\
+# Kernels
+
+<!-- Written by `cargo xtask vm --all --write-docs` from what the guests reported: change xtask/src/vm/docs.rs instead. -->
+
+recorder supports Linux 5.10 and newer. `cargo xtask vm` boots distribution kernels under QEMU and runs the end-to-end
+tests in each: the same tests as on a host, and more that need a machine to break. This page is what those runs found.
+
+    cargo xtask vm                     # the oldest and the newest
+    cargo xtask vm --all               # all of them; --update fetches newer ones
+    cargo xtask vm 6.1 --test devices  # one file of tests on one kernel
+
+Kernels come from Debian's archive, through an apt root of their own in `~/.cache/recorder/vm` (or `RECORDER_VM_CACHE`),
+and are checked by hash each time they are unpacked. QEMU emulates: neither KVM nor root is needed. What a guest said is in
+`target/vm/KERNEL/report.log`, its kernel's messages in `console.log` beside it.
+
+Kernels before 5.11 do not tell a BPF program of what type the running task is: the agent has a second object for them,
+which copies each field instead of loading it. The victim of a kill for memory is named to it by pid alone, and found by
+the signal that the kernel has just sent. Errors of device-mapper and md devices raise no request and leave no line in the
+kernel's log: they are recorded by a probe that is attached only where such a device exists when the agent starts.
+";
+
+/// Returns the page.
+pub fn page(runs: &[Run]) -> String {
+    let mut page = INTRODUCTION.to_owned();
+    let names: Vec<&str> = runs.iter().map(|run| run.kernel.name).collect();
+    let outcomes: Vec<&Outcome> = runs.iter().map(|run| &run.outcome).collect();
+
+    page.push_str("\n## Runs\n\n");
+    head(
+        &mut page,
+        &["", "release", "passed", "failed", "skipped", "seconds"],
+    );
+    for run in runs {
+        let (passed, failed, skipped) = run.outcome.counts();
+        let seconds = run.took.as_secs();
+        let (name, version) = (run.kernel.name, &run.kernel.version);
+        let _ = writeln!(
+            page,
+            "| {name} | {version} | {passed} | {failed} | {skipped} | {seconds} |"
+        );
+    }
+
+    page.push_str("\n## Events and where they are taken\n\n");
+    let columns = [&["event"], names.as_slice()].concat();
+    head(&mut page, &columns);
+    let probes: Vec<BTreeMap<String, String>> = outcomes
+        .iter()
+        .map(|outcome| probes(&outcome.doctor))
+        .collect();
+    let events: BTreeSet<&String> = probes.iter().flat_map(BTreeMap::keys).collect();
+    for event in events {
+        let cells = probes
+            .iter()
+            .map(|probes| probes.get(event).map_or("", String::as_str));
+        row(&mut page, event, cells);
+    }
+
+    page.push_str("\n## Tests\n\nPassed, and what did not.\n\n");
+    head(&mut page, &[&["file"], names.as_slice()].concat());
+    let files: BTreeSet<&str> = outcomes
+        .iter()
+        .flat_map(|outcome| outcome.cases.iter().map(|case| case.file.as_str()))
+        .collect();
+    for file in files {
+        let cells: Vec<String> = outcomes
+            .iter()
+            .map(|outcome| tally(outcome, file))
+            .collect();
+        row(&mut page, file, cells.iter().map(String::as_str));
+    }
+    page.push_str("\n### What failed or was skipped\n\n");
+    for run in runs {
+        for case in &run.outcome.cases {
+            let said = match &case.verdict {
+                Verdict::Passed => continue,
+                Verdict::Failed => "failed",
+                Verdict::Skipped(why) => why,
+            };
+            let _ = writeln!(
+                page,
+                "- {}, {}: {}: {said}",
+                run.kernel.name,
+                case.file,
+                case.name.replace('_', " ")
+            );
+        }
+    }
+
+    page.push_str(
+        "\n## Fields that not all kernels fill\n\nAs met in the dumps of these runs; all other fields were met on every kernel.\n\n",
+    );
+    head(&mut page, &[&["field"], names.as_slice()].concat());
+    let all: BTreeSet<&String> = outcomes
+        .iter()
+        .flat_map(|outcome| &outcome.fields)
+        .collect();
+    for field in all {
+        let has = outcomes
+            .iter()
+            .map(|outcome| outcome.fields.contains(field));
+        if has.clone().any(|has| !has) {
+            row(
+                &mut page,
+                field,
+                has.map(|has| if has { "yes" } else { "" }),
+            );
+        }
+    }
+    page
+}
+
+fn head(page: &mut String, columns: &[&str]) {
+    let _ = writeln!(page, "| {} |", columns.join(" | "));
+    let _ = writeln!(page, "|{}", "---|".repeat(columns.len()));
+}
+
+fn row<'a>(page: &mut String, name: &str, cells: impl Iterator<Item = &'a str>) {
+    let cells: Vec<String> = cells.map(|cell| cell.replace('|', "\\|")).collect();
+    let _ = writeln!(page, "| {name} | {} |", cells.join(" | "));
+}
+
+/// Reads how each event is taken off what `recorder doctor --json` says, a line for each check.
+fn probes(doctor: &str) -> BTreeMap<String, String> {
+    let checks = doctor
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    checks
+        .filter_map(|check| {
+            let found = check["found"].as_str()?;
+            let hook = found
+                .strip_suffix(" attaches")
+                .or_else(|| found.starts_with("not recorded").then_some(found))
+                .or_else(|| found.contains(" instead: ").then_some(found))?;
+            Some((check["check"].as_str()?.to_owned(), hook.to_owned()))
+        })
+        .collect()
+}
+
+fn tally(outcome: &Outcome, file: &str) -> String {
+    let of = |is: fn(&Verdict) -> bool| {
+        let cases = outcome.cases.iter();
+        cases
+            .filter(|case| case.file == file && is(&case.verdict))
+            .count()
+    };
+    let passed = of(|verdict| *verdict == Verdict::Passed);
+    let failed = of(|verdict| *verdict == Verdict::Failed);
+    let skipped = of(|verdict| matches!(verdict, Verdict::Skipped(_)));
+    let mut text = passed.to_string();
+    if failed > 0 {
+        let _ = write!(text, ", {failed} failed");
+    }
+    if skipped > 0 {
+        let _ = write!(text, ", {skipped} skipped");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probes_are_told_from_the_other_checks() {
+        let doctor = concat!(
+            "{\"check\":\"kernel\",\"state\":\"pass\",\"found\":\"Linux 6.1\"}\n",
+            "{\"check\":\"a\",\"state\":\"pass\",\"found\":\"tp_btf/x attaches\"}\n",
+            "{\"check\":\"b\",\"state\":\"warn\",\"found\":\"tp_btf/y instead: no x\"}\n",
+            "{\"check\":\"c\",\"state\":\"warn\",\"found\":\"not recorded: why\"}\n",
+            "not json\n",
+        );
+        let probes: Vec<(String, String)> = probes(doctor).into_iter().collect();
+        let expected = [
+            ("a", "tp_btf/x"),
+            ("b", "tp_btf/y instead: no x"),
+            ("c", "not recorded: why"),
+        ];
+        let expected = expected.map(|(check, hook)| (check.to_owned(), hook.to_owned()));
+        assert_eq!(probes, expected);
+    }
+}
