@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod api;
 pub mod cli;
+pub mod compare;
 pub mod config;
 pub mod death;
 pub mod doctor;

@@ -14,7 +14,7 @@ use crate::event::ClockPair;
 use crate::harmless::escape;
 use crate::identity::Directory;
 use crate::incident::Incident;
-use crate::ingest::{Command, Commands, FrozenIncident};
+use crate::ingest::{Command, Commands, FrozenIncident, wall_clock_error};
 use crate::ring::{Abandoned, OldArena};
 use crate::store::Store;
 
@@ -107,6 +107,9 @@ impl Writer {
             clocks: Clocks {
                 start: began,
                 freeze: recording,
+                // How far it was wrong then nobody knows now.
+                synchronised: None,
+                error_ns: None,
             },
             directory: &self.directory,
             config: &self.config,
@@ -130,6 +133,7 @@ impl Writer {
             max_dump_bytes: room.dump_bytes,
         };
         let names = Names::new();
+        let error = wall_clock_error();
         let input = DumpInput {
             incident: &frozen.incident,
             frozen: &frozen.window,
@@ -137,6 +141,8 @@ impl Writer {
             clocks: Clocks {
                 start: self.start,
                 freeze: frozen.clock,
+                synchronised: error.map(|(is_synchronised, _)| is_synchronised),
+                error_ns: error.map(|(_, ns)| ns),
             },
             directory: &self.directory,
             config: &self.config,

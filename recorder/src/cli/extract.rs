@@ -9,15 +9,15 @@
 //! ```
 
 use std::collections::BTreeSet;
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
+use super::export::output;
 use super::reading;
 use super::text::{bytes, escape};
 use crate::config::{Paths, nearest};
@@ -132,39 +132,54 @@ fn choose<'a>(all: &'a [Attachment], names: &[String]) -> Result<Vec<&'a Attachm
 
 /// Writes attachments where they are wanted; returns what is broken.
 fn write(dump: &Dump, chosen: &[&Attachment], args: &Args) -> Result<Vec<Damage>> {
-    let mut damages = Vec::new();
     let directory = args.output.as_deref().unwrap_or(Path::new("."));
     let mut out = io::stdout().lock();
     if directory == Path::new("-") {
+        let mut damages = Vec::new();
         for attachment in chosen {
             damages.extend(attachment.copy_to(dump.source(), &mut out)?);
         }
         out.flush()?;
         return Ok(damages);
     }
+    write_to(dump, chosen, directory, args.force, &mut |path| {
+        reading::written(writeln!(out, "{}", path.display()), "standard output")
+    })
+}
+
+/// Writes all evidence into a directory, which is made if there is any; returns how many files there are.
+///
+/// # Errors
+///
+/// A dump that cannot be read, or a file that cannot be written. Broken evidence is written as far as it goes.
+pub fn everything(dump: &Dump, directory: &Path) -> Result<u64> {
+    let attachments = dump.attachments().with_context(|| reads(dump))?;
+    let all: Vec<&Attachment> = attachments.found.iter().collect();
+    if !all.is_empty() {
+        write_to(dump, &all, directory, false, &mut |_| Ok(()))?;
+    }
+    Ok(all.len() as u64)
+}
+
+/// Writes attachments into a directory; tells each path, returns what is broken.
+fn write_to(
+    dump: &Dump,
+    chosen: &[&Attachment],
+    directory: &Path,
+    force: bool,
+    tell: &mut dyn FnMut(&Path) -> Result<()>,
+) -> Result<Vec<Damage>> {
+    let mut damages = Vec::new();
     fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
     let mut taken = BTreeSet::new();
     for attachment in chosen {
         let path = directory.join(file_name(&attachment.name, &mut taken));
         let failed = || format!("write {}", path.display());
-        if args.force && path.symlink_metadata().is_ok() {
-            fs::remove_file(&path).with_context(failed)?;
-        }
         // Neither a file that is there nor what a link leads to is touched.
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path);
-        let mut file = match file {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                bail!("{} is there already: --force replaces it", path.display());
-            }
-            other => other.with_context(failed)?,
-        };
+        let mut file = output::create(&path, force).with_context(failed)?;
         let damage = attachment.copy_to(dump.source(), &mut file);
         damages.extend(damage.with_context(failed)?);
-        reading::written(writeln!(out, "{}", path.display()), "standard output")?;
+        tell(&path)?;
     }
     Ok(damages)
 }

@@ -5,13 +5,16 @@
 
 pub mod completions;
 pub mod config;
+pub mod diff;
 pub mod doctor;
 pub mod evidence;
 pub mod export;
 pub mod extract;
 pub mod list;
 pub mod man;
+pub mod merge;
 mod reading;
+pub mod redact;
 pub mod report;
 pub mod run;
 pub mod selftest;
@@ -71,6 +74,12 @@ enum Command {
     Show(show::Args),
     /// Write a dump in another format
     Export(export::Args),
+    /// Join dumps, of one host or of several, into one timeline
+    Merge(merge::Args),
+    /// Say in what two dumps differ
+    Diff(diff::Args),
+    /// Copy a dump without arguments, names and addresses
+    Redact(redact::Args),
     /// Write a post-mortem of a dump: a text for people to complete, or a page to look at
     Report(report::Args),
     /// Show dumps, of this host or of many, in a browser
@@ -116,6 +125,9 @@ pub fn main() -> ExitCode {
         Command::Report(args) => report::run(args, &paths),
         Command::Serve(args) => serve::run(args, &paths),
         Command::Export(args) => export::run(args, &paths),
+        Command::Merge(args) => merge::run(args, &paths),
+        Command::Diff(args) => diff::run(args, &paths),
+        Command::Redact(args) => redact::run(args, &paths),
         Command::Extract(args) => extract::run(args, &paths),
         Command::Symbolize(args) => symbolize::run(args, &paths),
         Command::Verify(args) => verify::run(args, &paths),

@@ -105,25 +105,32 @@ fn io_kind(error: &anyhow::Error) -> Option<io::ErrorKind> {
     })
 }
 
-/// Says on standard error what could not be read; returns the exit code for it.
+/// Says on standard error, once, what could not be read; returns the exit code for it.
 pub fn note(dump: &Dump, damages: &Damages, unknown: u64) -> ExitCode {
     let path = dump.path().display();
+    let misread = dump.misread();
+    if !misread.is_empty() {
+        eprintln!(
+            "recorder: {path}: {} not understood; it is of another version, or broken",
+            misread.join(", ")
+        );
+    }
     if unknown > 0 {
         eprintln!(
             "recorder: {path}: {} left out, of types that this version does not know",
             plural(unknown, "event")
         );
     }
-    match damages.places.first() {
-        None => ExitCode::SUCCESS,
-        Some(first) => {
-            let more = match damages.len() {
-                1 => String::new(),
-                places => format!(", and {} in all", plural(places, "place")),
-            };
-            eprintln!("recorder: {path} is damaged {first}{more}; what is whole was read");
-            ExitCode::from(DAMAGED)
-        }
+    if let Some(first) = damages.places.first() {
+        let more = match damages.len() {
+            1 => String::new(),
+            places => format!(", and {} in all", plural(places, "place")),
+        };
+        eprintln!("recorder: {path} is damaged {first}{more}; what is whole was read");
+    }
+    match damages.is_empty() && unknown == 0 && misread.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::from(DAMAGED),
     }
 }
 

@@ -88,3 +88,13 @@ pub fn report_of(dump: &Dump) -> Result<(Report, Damages, u64)> {
     };
     report::gather(dump, words).with_context(|| format!("read {}", dump.path().display()))
 }
+
+/// Returns the report of a dump as Markdown.
+///
+/// # Errors
+///
+/// A dump that cannot be read.
+pub fn markdown(dump: &Dump) -> Result<String> {
+    let (report, ..) = report_of(dump)?;
+    Ok(report::markdown(&report))
+}

@@ -53,6 +53,12 @@ pub struct Clocks {
     pub start: ClockPair,
     /// When the window was frozen. Every log time in the file is by this pair.
     pub freeze: ClockPair,
+    /// Whether the kernel took the wall clock for synchronised when the dump was written.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub synchronised: Option<bool>,
+    /// The kernel's bound on how far the wall clock was wrong then: `maxerror` of `adjtimex`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error_ns: Option<u64>,
 }
 
 /// A probe, and whether it records.

@@ -162,6 +162,8 @@ impl Case {
                 boot_ns: BOOT_NS,
                 unix_ns: UNIX_NS,
             },
+            synchronised: Some(true),
+            error_ns: Some(1_000),
         };
         let probe = Probe {
             event: "io.error".into(),

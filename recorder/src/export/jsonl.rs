@@ -8,12 +8,11 @@
 //! What is unknown is absent. Characters that would act on a terminal are written as `\u` escapes: to a program it is the
 //! same text, and `cat` shows it harmlessly.
 
-use std::fmt::Write as _;
-
-use jiff::Timestamp;
-
 use crate::harmless::json;
 use crate::read::Entry;
+
+use super::time::Clock;
+use super::{Origin, Stream};
 
 /// What all lines of one dump have in common.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,37 +76,23 @@ impl JsonLines {
     }
 }
 
-/// Writes timestamps; events come by the thousand in one second, whose text is kept.
-#[derive(Clone, Debug, Default)]
-struct Clock {
-    second: Option<u64>,
-    text: String,
+/// The lines of one dump or of several, each with what is common to its own.
+#[derive(Default)]
+pub struct Lines {
+    /// File of the dump that the lines are of now.
+    of: Option<(String, JsonLines)>,
 }
 
-impl Clock {
-    const SECOND_NS: u64 = 1_000_000_000;
-
-    /// Appends a time as RFC 3339 with nanoseconds, in UTC.
-    fn write(&mut self, line: &mut Vec<u8>, unix_ns: u64) {
-        let second = unix_ns / Self::SECOND_NS;
-        if self.second != Some(second) {
-            self.second = Some(second);
-            self.text.clear();
-            let seconds = i64::try_from(second).expect("a 64-bit count of nanoseconds");
-            let time = Timestamp::from_second(seconds).expect("a time before the year 2555");
-            let _ = write!(self.text, "{time}");
-            // Without the "Z", which comes behind the nanoseconds.
-            self.text.pop();
-        }
-        line.extend_from_slice(self.text.as_bytes());
-        let mut digits = *b".000000000Z";
-        let mut left = unix_ns % Self::SECOND_NS;
-        for digit in digits[1..10].iter_mut().rev() {
-            // A remainder of ten fits.
-            *digit += (left % 10) as u8;
-            left /= 10;
-        }
-        line.extend_from_slice(&digits);
+impl Stream for Lines {
+    fn event(&mut self, out: &mut Vec<u8>, origin: &Origin, entry: &Entry) {
+        let lines = match &mut self.of {
+            Some((file, lines)) if *file == origin.file => lines,
+            of => {
+                let lines = JsonLines::new(&origin.envelope());
+                &mut of.insert((origin.file.clone(), lines)).1
+            }
+        };
+        lines.write(out, entry);
     }
 }
 
@@ -178,20 +163,5 @@ mod tests {
         assert!(!line.trim_end().chars().any(is_hostile), "{line}");
         let value: serde_json::Value = serde_json::from_str(&line).expect("JSON");
         assert_eq!(value["body"]["process"]["comm"], comm);
-    }
-
-    #[test]
-    fn every_time_is_written() {
-        let mut clock = Clock::default();
-        for (unix_ns, text) in [
-            (0, "1970-01-01T00:00:00.000000000Z"),
-            (1, "1970-01-01T00:00:00.000000001Z"),
-            (1_000_000_000, "1970-01-01T00:00:01.000000000Z"),
-            (u64::MAX, "2554-07-21T23:34:33.709551615Z"),
-        ] {
-            let mut line = Vec::new();
-            clock.write(&mut line, unix_ns);
-            assert_eq!(String::from_utf8_lossy(&line), text);
-        }
     }
 }

@@ -21,6 +21,17 @@ pub fn now_pair() -> ClockPair {
     }
 }
 
+/// Returns whether the kernel takes the wall clock for synchronised, and its bound on how far it is wrong.
+pub fn wall_clock_error() -> Option<(bool, u64)> {
+    // SAFETY: all zeros is a valid timex: numbers only. No mode is set, so nothing is changed.
+    let mut timex: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to a whole, writable value that outlives the call.
+    let state = unsafe { libc::adjtimex(&raw mut timex) };
+    let micros = u64::try_from(timex.maxerror).unwrap_or(0);
+    let is_synchronised = state != libc::TIME_ERROR && timex.status & libc::STA_UNSYNC == 0;
+    (state >= 0).then_some((is_synchronised, micros * 1_000))
+}
+
 fn nanoseconds(time: Timespec) -> u64 {
     // Neither clock is before its epoch on a host that runs.
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);

@@ -23,7 +23,7 @@ use recorder_ebpf::abi::{CPUS_MAX, EventKind, Header, Lane, NoteKind, OomKill, d
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use uuid::Uuid;
 
-pub use clock::{now_boot_ns, now_pair};
+pub use clock::{now_boot_ns, now_pair, wall_clock_error};
 pub use commands::{Command, Commands, Triggered};
 pub use news::News;
 pub use samples::{Ask, Asked, Inlet, Outlet, SAMPLE_BYTES_MAX, samples};

@@ -15,6 +15,7 @@ use super::source::Source;
 use super::summary::Summary;
 use super::walk::{Extent, Step, Walk, read_extent};
 use super::wire::{Fields, MAGIC};
+use crate::dump::{CLOCKS, COVERAGE, Clocks, Coverage, HOST, Host, INCIDENT, LOSS, LossLedger};
 use crate::incident::Incident;
 
 /// Longest metadata record that is read, in bytes.
@@ -98,7 +99,12 @@ impl Dump {
 
     /// Returns the events from the first one on.
     pub fn events(&self) -> Events<'_> {
-        Events::new(Messages::new(&self.source, self.summary.as_ref()))
+        Events::new(self.messages())
+    }
+
+    /// Returns the messages behind the events from the first one on, as they are in the file.
+    pub fn messages(&self) -> Messages<'_> {
+        Messages::new(&self.source, self.summary.as_ref())
     }
 
     /// Returns how many events its summary counts; `None` if that is gone.
@@ -127,7 +133,23 @@ impl Dump {
 
     /// Returns what it is about; `None` if that is gone.
     pub fn incident(&self) -> Option<Incident> {
-        self.metadata("recorder.incident")
+        self.metadata(INCIDENT)
+    }
+
+    /// Returns the names of metadata records that are there and that this version does not understand.
+    pub fn misread(&self) -> Vec<&'static str> {
+        let mut misread = Vec::new();
+        let mut expect = |name: &'static str, is_read: bool| {
+            if self.metadata.contains_key(name) && !is_read {
+                misread.push(name);
+            }
+        };
+        expect(INCIDENT, self.incident().is_some());
+        expect(HOST, self.metadata::<Host>(HOST).is_some());
+        expect(CLOCKS, self.metadata::<Clocks>(CLOCKS).is_some());
+        expect(COVERAGE, self.metadata::<Coverage>(COVERAGE).is_some());
+        expect(LOSS, self.metadata::<LossLedger>(LOSS).is_some());
+        misread
     }
 
     /// Returns a metadata record; `None` if it is gone or not of this shape.

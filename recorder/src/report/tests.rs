@@ -160,12 +160,16 @@ fn a_clock_that_was_set_is_flagged() {
     let straight = Clocks {
         start,
         freeze: pair(1_000_000_010, 1_001_000_000_000),
+        synchronised: None,
+        error_ns: None,
     };
     assert!(flags(&signs, Some(&straight)).is_empty());
     for unix_ns in [5_000_000_000_000, 3] {
         let stepped = Clocks {
             start,
             freeze: pair(1_000_000_010, unix_ns),
+            synchronised: None,
+            error_ns: None,
         };
         assert_eq!(flags(&signs, Some(&stepped)), ["clock"]);
     }
