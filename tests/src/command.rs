@@ -161,12 +161,23 @@ pub fn python_script<I: IntoIterator<Item: AsRef<OsStr>>>(name: &str, arguments:
     command
 }
 
+/// Returns where a package of the Python that reads dumps is, without importing it.
+pub fn module_directory(name: &str) -> Option<PathBuf> {
+    let script = "import importlib.util, sys; print(importlib.util.find_spec(sys.argv[1]).origin)";
+    let found = Command::new(python()?)
+        .args(["-I", "-c", script, name])
+        .output();
+    let found = found.ok().filter(|found| found.status.success())?;
+    let origin = PathBuf::from(String::from_utf8(found.stdout).ok()?.trim_end());
+    origin.parent().map(Path::to_owned)
+}
+
 /// Returns a command for a program of the system, also one for administrators, whose directories the path may lack.
 ///
 /// # Panics
 ///
 /// If there is none.
-pub(crate) fn system(name: &str) -> Command {
+pub fn system(name: &str) -> Command {
     let path = system_path(name);
     Command::new(path.unwrap_or_else(|| panic!("{name} is missing")))
 }

@@ -1,7 +1,7 @@
 //! Dumps, read in two ways: as users do, with the recorder's own export; and as strangers do, with the MCAP library.
 
-use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use serde_json::Value;
 
@@ -12,7 +12,7 @@ use crate::{Event, Json, output, recorder};
 pub struct Dump {
     path: PathBuf,
     sidecar: Json,
-    events: OnceCell<Vec<Event>>,
+    events: OnceLock<Vec<Event>>,
 }
 
 /// A message as the MCAP library reads it.
@@ -40,7 +40,7 @@ impl Dump {
         Self {
             path: path.to_owned(),
             sidecar: Json::parse(&text),
-            events: OnceCell::new(),
+            events: OnceLock::new(),
         }
     }
 

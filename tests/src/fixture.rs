@@ -1,4 +1,5 @@
-//! Programs in other languages and build modes, compiled from `tests/fixtures/crash` when a test needs them.
+//! Programs in other languages and build modes, compiled from `tests/fixtures/crash` when a test needs them; and dumps of every
+//! version of the format.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -90,4 +91,27 @@ pub fn source(name: &str) -> PathBuf {
 #[track_caller]
 pub fn strip(path: &Path) {
     output(Command::new("strip").arg(path)).expect_code(0);
+}
+
+/// Returns the dumps of every version of the format, made by `cargo run --example golden`.
+///
+/// # Panics
+///
+/// If they are not there.
+pub fn golden() -> Vec<PathBuf> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/golden");
+    let mut found = Vec::new();
+    for version in std::fs::read_dir(directory).expect("the fixtures are there") {
+        for file in std::fs::read_dir(version.expect("readable").path()).expect("readable") {
+            let path = file.expect("readable").path();
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "mcap")
+            {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
 }

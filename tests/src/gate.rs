@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use crate::command::{python, python_with, recorder_path, system_path};
+use crate::command::{module_directory, python, python_with, recorder_path, system_path};
 use crate::host;
 
 /// Something that not every host has.
@@ -31,6 +31,12 @@ pub enum Need {
     Guest,
     /// A module of the kernel in a guest.
     Module(&'static str),
+    /// A module that this Python has.
+    Package(&'static str),
+    /// A program of the system.
+    Command(&'static str),
+    /// A file of the system.
+    File(&'static str),
 }
 
 impl Need {
@@ -70,6 +76,18 @@ impl Need {
                 (_, None) => Some("RECORDER_VENV names no Python with selenium"),
                 (Some(_), Some(_)) => None,
             },
+            Self::Package(name) => {
+                let is_there = module_directory(name).is_some();
+                return (!is_there).then(|| format!("RECORDER_VENV has no Python package {name}"));
+            }
+            Self::Command(name) => {
+                return system_path(name)
+                    .is_none()
+                    .then(|| format!("{name} is missing"));
+            }
+            Self::File(path) => {
+                return (!Path::new(path).exists()).then(|| format!("{path} is missing"));
+            }
         };
         why.map(str::to_owned)
     }

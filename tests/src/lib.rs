@@ -17,7 +17,7 @@ pub mod host;
 mod workload;
 
 pub use agent::{Agent, Options};
-pub use command::{Output, output, python_script, recorder};
+pub use command::{Output, module_directory, output, python_script, recorder, system};
 pub use dump::{Dump, Message};
 pub use event::{Event, Json};
 pub use gate::{Need, ready};

@@ -1,5 +1,6 @@
 //! Debian packages: installed only when what they are for is really missing.
 
+use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -20,6 +21,8 @@ pub enum Present {
     Program(&'static str),
     /// The Python module can be imported.
     PythonModule(&'static str),
+    /// The file is there.
+    File(&'static str),
 }
 
 impl Present {
@@ -27,12 +30,13 @@ impl Present {
         match self {
             Self::Program(name) => find(name).is_some(),
             Self::PythonModule(name) => python_with(name).is_some(),
+            Self::File(path) => Path::new(path).exists(),
         }
     }
 
     fn name(&self) -> &'static str {
         match self {
-            Self::Program(name) | Self::PythonModule(name) => name,
+            Self::Program(name) | Self::PythonModule(name) | Self::File(name) => name,
         }
     }
 }

