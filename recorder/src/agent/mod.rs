@@ -72,7 +72,7 @@ pub fn run(paths: &Paths, config: &RecordConfig) -> Result<()> {
     fs::create_dir_all(&paths.run_dir)
         .with_context(|| format!("cannot create {}", paths.run_dir.display()))?;
     let _lock = Lock::take(&paths.run_dir)?;
-    let store = Store::open(&paths.dumps(), budget(config))?;
+    let store = Arc::new(Store::open(&paths.state_dir, budget(config))?);
     // Before its file makes way for ours.
     let previous = OldArena::open(&paths.ring()).unwrap_or_else(|error| {
         let path = paths.ring();
@@ -152,12 +152,17 @@ pub fn run(paths: &Paths, config: &RecordConfig) -> Result<()> {
     let plane = plane.with_identities(identities).with_rules(rules);
     let started = banner(paths, config, &probes);
     let dumps = Arc::new(Mutex::new(api::DumpStatus::default()));
+    let host = host::identify(config.environment.clone());
+    let keeper = news::Keeper {
+        store: Arc::clone(&store),
+        host: host.clone(),
+    };
     let writer = Writer {
         store,
         limits: Limits {
             max_dump_bytes: config.max_dump_bytes.0,
         },
-        host: host::identify(config.environment.clone()),
+        host,
         start,
         config: serde_json::to_value(config).context("cannot describe the configuration")?,
         probes: probes.clone(),
@@ -168,7 +173,7 @@ pub fn run(paths: &Paths, config: &RecordConfig) -> Result<()> {
         previous: previous.map(|old| (old, now_pair())),
     };
     let writer = spawn("dumps", move || writer.run(&incidents))?;
-    let news = spawn("news", move || news::run(&news))?;
+    let news = spawn("news", move || news::run(&news, &keeper))?;
     let data = {
         let started = started.clone();
         spawn("data", move || plane.run(&started))?
@@ -312,6 +317,8 @@ fn budget(config: &RecordConfig) -> Budget {
         max_bytes: config.dumps_max_bytes.0,
         max_count: config.dumps_max_count,
         keep_free_bytes: config.dumps_keep_free.0,
+        keep_free_percent: config.dumps_keep_free_percent,
+        max_age: config.dumps_max_age,
     }
 }
 

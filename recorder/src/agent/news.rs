@@ -1,13 +1,61 @@
 //! The thread that takes the news of incidents.
 
+use std::sync::Arc;
+
 use crossbeam_channel::Receiver;
 
+use crate::dump::Host;
 use crate::harmless::escape;
-use crate::ingest::News;
+use crate::incident::{Incident, NoDump, Storm};
+use crate::ingest::{News, now_pair};
+use crate::store::{Counted, Store, StoreError, Unwritten};
+
+/// Keeps what there is no dump of.
+pub(super) struct Keeper {
+    pub(super) store: Arc<Store>,
+    pub(super) host: Host,
+}
+
+impl Keeper {
+    fn undumped(&self, incident: &Incident, why: NoDump) -> Result<(), StoreError> {
+        let unix_ns = now_pair().unix_ns_at(incident.trigger.boot_ns);
+        self.store.add_unwritten(&Unwritten {
+            incident: &serde_json::to_value(incident).unwrap_or_default(),
+            unix_ns: i64::try_from(unix_ns).unwrap_or(i64::MAX),
+            host: &self.host.hostname,
+            environment: self.host.environment.as_deref(),
+            why: why.words(),
+        })
+    }
+
+    fn storm(&self, storm: &Storm) -> Result<(), StoreError> {
+        let signed = |unix_ns| i64::try_from(unix_ns).unwrap_or(i64::MAX);
+        self.store.add_counted(&Counted {
+            rule: &storm.rule,
+            fingerprint: &storm.fingerprint,
+            incident: &storm.incident.to_string(),
+            summary: &storm.summary,
+            first_unix_ns: signed(storm.first_unix_ns),
+            last_unix_ns: signed(storm.last_unix_ns),
+            count: storm.count,
+        })
+    }
+}
 
 /// Takes what comes until nothing more can come.
-pub(super) fn run(news: &Receiver<News>) {
+pub(super) fn run(news: &Receiver<News>, keeper: &Keeper) {
     for news in news {
+        let kept = match &news {
+            News::Opened(_) => Ok(()),
+            News::Undumped(incident, why) => keeper.undumped(incident, *why),
+            News::StormOver(storm) => keeper.storm(storm),
+        };
+        if let Err(error) = kept {
+            super::warn(&format!("the catalog is not complete: {error}"));
+        }
+        for sentence in keeper.store.take_said() {
+            super::warn(&sentence);
+        }
         match news {
             // Its dump will be announced.
             News::Opened(_) => {}

@@ -1,26 +1,31 @@
 //! The thread that writes dumps.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::Result;
-use crossbeam_channel::Receiver;
+use anyhow::{Error, Result};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::crash::Names;
 use super::previous;
 use crate::api::DumpStatus;
-use crate::dump::{self, Clocks, DumpInput, Evidence, Host, Limits, Probe, Written};
+use crate::dump::{self, Clocks, DumpInput, Evidence, Host, Limits, Probe, WriteError, Written};
 use crate::event::ClockPair;
 use crate::harmless::escape;
 use crate::identity::Directory;
 use crate::incident::Incident;
 use crate::ingest::{Command, Commands, FrozenIncident, wall_clock_error};
 use crate::ring::{Abandoned, OldArena};
-use crate::store::Store;
+use crate::store::{Store, StoreError, Unwritten};
+
+/// How often dumps that have become too old are looked for.
+const TIDY_INTERVAL: Duration = Duration::from_secs(600);
+/// How often a dump is tried again, smaller, after the file system ran full under it.
+const RETRIES: u32 = 2;
 
 /// What every dump says of the agent.
 pub(super) struct Writer {
-    pub(super) store: Store,
+    pub(super) store: Arc<Store>,
     pub(super) limits: Limits,
     pub(super) host: Host,
     pub(super) start: ClockPair,
@@ -39,28 +44,42 @@ pub(super) struct Writer {
 impl Writer {
     /// Writes what comes until nothing more can come.
     pub(super) fn run(mut self, incidents: &Receiver<FrozenIncident>) {
+        self.tidy();
         if let Some((old, recording)) = self.previous.take() {
             self.keep_previous(&old, recording);
         }
-        for frozen in incidents {
+        loop {
+            let frozen = match incidents.recv_timeout(TIDY_INTERVAL) {
+                Ok(frozen) => frozen,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.tidy();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             let outcome = self.write(&frozen);
-            self.tell(&frozen.incident.summary, outcome);
+            self.tell(&frozen.incident.summary, &outcome);
+            if let Err(error) = &outcome {
+                self.missed(&frozen.incident, frozen.clock, error);
+            }
+            self.look(self.store.added());
         }
     }
 
-    /// Says what became of a dump.
-    fn tell(&self, summary: &str, outcome: Result<Written>) {
-        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Says what has become of a dump.
+    fn tell(&self, summary: &str, outcome: &Result<Written>) {
+        let summary = escape(summary);
+        let mut status = self.status();
         match outcome {
             Ok(written) => {
                 self.commands.send(Command::Written(written.bytes));
                 let path = written.path.display().to_string();
-                super::say(&format!("dump {path} {}", escape(summary)));
+                super::say(&format!("dump {path} {summary}"));
                 status.written += 1;
                 status.last = Some(path);
             }
             Err(error) => {
-                let text = format!("no dump of {}: {error:#}", escape(summary));
+                let text = format!("no dump of {summary}: {error:#}");
                 super::warn(&text);
                 status.failed += 1;
                 status.last_error = Some(text);
@@ -74,13 +93,17 @@ impl Writer {
             Ok(old) => match previous::incident(&old, recording) {
                 Some(incident) => {
                     let outcome = self.write_previous(&old, &incident, recording);
+                    if let Err(error) = &outcome {
+                        self.missed(&incident, recording, error);
+                    }
                     (incident.summary, outcome)
                 }
                 None => return,
             },
             Err(error) => ("the recorder's last window".to_owned(), Err(error.into())),
         };
-        self.tell(&summary, outcome);
+        self.tell(&summary, &outcome);
+        self.look(self.store.added());
     }
 
     fn write_previous(
@@ -91,10 +114,6 @@ impl Writer {
     ) -> Result<Written> {
         self.commands.fill(&mut self.directory);
         previous::identify(old, &mut self.directory);
-        let room = self.store.make_room(self.limits.max_dump_bytes)?;
-        let limits = Limits {
-            max_dump_bytes: room.dump_bytes,
-        };
         let names = Names::new();
         let began = ClockPair {
             boot_ns: incident.window_start_boot_ns,
@@ -117,9 +136,50 @@ impl Writer {
             // They went with the kernel side of it.
             kernel: &[],
             evidence: &Evidence::default(),
+            may_grow: &|| self.store.may_grow(),
             enrich: &|body| names.enrich(body),
         };
-        Ok(dump::write(self.store.directory(), &input, &limits)?)
+        self.write_dump(&input)
+    }
+
+    /// Removes the dumps that have become too old.
+    fn tidy(&self) {
+        self.look(self.store.tidy());
+    }
+
+    /// Keeps what is known of an incident whose dump could not be written.
+    fn missed(&self, incident: &Incident, clock: ClockPair, error: &Error) {
+        let unix_ns = clock.unix_ns_at(incident.trigger.boot_ns);
+        self.look(self.store.add_unwritten(&Unwritten {
+            incident: &serde_json::to_value(incident).unwrap_or_default(),
+            unix_ns: i64::try_from(unix_ns).unwrap_or(i64::MAX),
+            host: &self.host.hostname,
+            environment: self.host.environment.as_deref(),
+            why: &format!("{error:#}"),
+        }));
+    }
+
+    /// Says what the store has to say, and takes note of what the dumps take.
+    fn look(&self, done: Result<(), StoreError>) {
+        if let Err(error) = done {
+            super::warn(&format!(
+                "the catalog is not complete: {:#}",
+                Error::from(error)
+            ));
+        }
+        for sentence in self.store.take_said() {
+            super::warn(&sentence);
+        }
+        let usage = self.store.usage();
+        let mut status = self.status();
+        status.pinned = usage.pinned;
+        status.pinned_bytes = usage.pinned_bytes;
+        status.evicted = usage.evicted;
+        status.warning = usage.warning;
+    }
+
+    fn status(&self) -> MutexGuard<'_, DumpStatus> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&mut self, frozen: &FrozenIncident) -> Result<Written> {
@@ -127,10 +187,6 @@ impl Writer {
         let evidence = match &frozen.evidence {
             Some(collection) => collection.finish(self.evidence_patience),
             None => Evidence::default(),
-        };
-        let room = self.store.make_room(self.limits.max_dump_bytes)?;
-        let limits = Limits {
-            max_dump_bytes: room.dump_bytes,
         };
         let names = Names::new();
         let error = wall_clock_error();
@@ -149,8 +205,28 @@ impl Writer {
             probes: &self.probes,
             kernel: &frozen.counters,
             evidence: &evidence,
+            may_grow: &|| self.store.may_grow(),
             enrich: &|body| names.enrich(body),
         };
-        Ok(dump::write(self.store.directory(), &input, &limits)?)
+        self.write_dump(&input)
+    }
+
+    /// Makes room and writes; again and smaller, if somebody else fills the file system meanwhile.
+    fn write_dump(&self, input: &DumpInput<'_>) -> Result<Written> {
+        let mut wanted = self.limits.max_dump_bytes;
+        let mut retries = RETRIES;
+        loop {
+            let limits = Limits {
+                max_dump_bytes: self.store.make_room(wanted)?.dump_bytes,
+            };
+            match dump::write(self.store.directory(), input, &limits) {
+                // Whoever fills it goes on: what is free now will not be.
+                Err(WriteError::LowSpace(_) | WriteError::StorageFull { .. }) if retries > 0 => {
+                    retries -= 1;
+                    wanted = limits.max_dump_bytes / 4;
+                }
+                done => return Ok(done?),
+            }
+        }
     }
 }

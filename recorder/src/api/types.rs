@@ -141,6 +141,18 @@ pub struct DumpStatus {
     /// Why the last that failed did.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_error: Option<String>,
+    /// Kept whatever the budgets say.
+    #[serde(default)]
+    pub pinned: u64,
+    /// Bytes that these take.
+    #[serde(default)]
+    pub pinned_bytes: u64,
+    /// Made way for others since recording began.
+    #[serde(default)]
+    pub evicted: u64,
+    /// What somebody should do something about.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub warning: Option<String>,
 }
 
 /// Asks for a dump.

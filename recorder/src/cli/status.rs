@@ -103,6 +103,19 @@ fn write(
     if let Some(last) = &dumps.last {
         writeln!(out, "         last: {}", escape(last))?;
     }
+    if dumps.pinned + dumps.evicted > 0 {
+        writeln!(
+            out,
+            "         {} pinned ({}), {} evicted",
+            count(dumps.pinned),
+            bytes(dumps.pinned_bytes),
+            count(dumps.evicted)
+        )?;
+    }
+    if let Some(warning) = &dumps.warning {
+        let warning = escape(warning);
+        writeln!(out, "         {}", palette.paint(Style::Yellow, &warning))?;
+    }
     if let Some(error) = &dumps.last_error {
         writeln!(
             out,

@@ -124,9 +124,16 @@ pub struct RecordConfig {
     /// Most dumps that are kept
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub dumps_max_count: u64,
+    /// Oldest dump that is kept: "720h", "30d"
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[serde(rename = "dumps_max_age_ns", serialize_with = "optional_nanoseconds")]
+    pub dumps_max_age: Option<Duration>,
     /// Free space that dumps leave on their file system
     #[arg(long, value_name = "SIZE", default_value = "256MiB")]
     pub dumps_keep_free: Bytes,
+    /// The same in percent of the file system; whichever is more counts
+    #[arg(long, value_name = "PERCENT", default_value_t = 0)]
+    pub dumps_keep_free_percent: u64,
     /// Whether evidence is collected beside the events when an incident opens
     #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
     pub evidence: bool,
@@ -243,6 +250,20 @@ impl RecordConfig {
                 self.limit_bytes_per_day, self.max_dump_bytes
             ));
         }
+        if self.dumps_keep_free_percent > PERCENT_MAX {
+            return fail(format!(
+                "--dumps-keep-free-percent {}: at most {PERCENT_MAX}",
+                self.dumps_keep_free_percent
+            ));
+        }
+        if let Some(age) = self.dumps_max_age
+            && age < self.longest_before() + self.after
+        {
+            return fail(format!(
+                "--dumps-max-age {}: dumps would be gone before they are written",
+                Seconds(age)
+            ));
+        }
         if self.dumps_max_count == 0 {
             return fail("--dumps-max-count 0: at least one dump is kept".into());
         }
@@ -337,6 +358,8 @@ impl RecordConfig {
     }
 }
 
+/// Most of a file system that can be kept free.
+const PERCENT_MAX: u64 = 95;
 /// Stands for no built-in collector at all.
 const NO_COLLECTOR: &str = "none";
 /// Most collectors at once.
@@ -438,7 +461,12 @@ pub fn text_of_duration(duration: Duration) -> String {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    text.parse::<SignedDuration>()
+    let days = text
+        .strip_suffix('d')
+        .and_then(|days| days.parse::<i64>().ok());
+    days.and_then(|days| days.checked_mul(24))
+        .map(|hours| SignedDuration::try_from_hours(hours).ok_or(()))
+        .unwrap_or_else(|| text.parse::<SignedDuration>().map_err(drop))
         .ok()
         .and_then(|duration| Duration::try_from(duration).ok())
         .ok_or_else(|| "write a time with its unit: \"60s\", \"500ms\", \"5m\"".into())
@@ -497,6 +525,7 @@ mod tests {
         assert_eq!(Bytes(48 << 20).to_string(), "48 MiB");
         assert_eq!(Bytes(1500).to_string(), "1500 B");
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("30d"), Ok(Duration::from_secs(30 * 86_400)));
         for bad in ["", "8MB", "-1", "x", "99999999999GiB"] {
             assert!(bad.parse::<Bytes>().is_err(), "{bad}");
         }
@@ -519,6 +548,11 @@ mod tests {
             (&["--lifecycle-bytes", "1KiB"], "--lifecycle-bytes"),
             (&["--dumps-max-bytes", "1MiB"], "--dumps-max-bytes"),
             (&["--dumps-max-count", "0"], "--dumps-max-count"),
+            (&["--dumps-max-age", "10s"], "--dumps-max-age"),
+            (
+                &["--dumps-keep-free-percent", "96"],
+                "--dumps-keep-free-percent",
+            ),
             (&["--watch", "a-name-that-is-too-long"], "--watch"),
             (&["--rule-window", "oom-kill=48h/1s"], "--rule-window"),
             (&["--max-age", "59s"], "--max-age"),

@@ -34,8 +34,8 @@ impl Chunk {
 }
 
 /// What has been written.
-pub(super) struct Compressed {
-    pub(super) sink: Sink,
+pub(super) struct Compressed<'a> {
+    pub(super) sink: Sink<'a>,
     pub(super) chunks: Vec<ChunkIndex>,
     /// Messages in those chunks.
     pub(super) messages: u64,
@@ -44,7 +44,7 @@ pub(super) struct Compressed {
 }
 
 /// Writes every chunk that comes until there are no more or one cannot be written; gives back their memory.
-pub(super) fn run(sink: Sink, chunks: Receiver<Chunk>, spent: Sender<Chunk>) -> Compressed {
+pub(super) fn run(sink: Sink<'_>, chunks: Receiver<Chunk>, spent: Sender<Chunk>) -> Compressed<'_> {
     let mut done = Compressed {
         sink,
         chunks: Vec::new(),
@@ -56,7 +56,7 @@ pub(super) fn run(sink: Sink, chunks: Receiver<Chunk>, spent: Sender<Chunk>) -> 
 }
 
 fn write_all(
-    done: &mut Compressed,
+    done: &mut Compressed<'_>,
     chunks: &Receiver<Chunk>,
     spent: &Sender<Chunk>,
 ) -> Result<(), SinkError> {

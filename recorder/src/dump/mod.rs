@@ -111,6 +111,8 @@ pub struct DumpInput<'a> {
     pub kernel: &'a [CpuStats],
     /// What was collected beside the events.
     pub evidence: &'a Evidence,
+    /// Tells whether the file may go on growing: there is free space beyond what is to stay free.
+    pub may_grow: &'a (dyn Fn() -> bool + Sync),
     /// Adds to an event what its record does not say; called once for each event of an attempt.
     pub enrich: &'a dyn Fn(&mut Body),
 }

@@ -11,6 +11,8 @@ use super::file::NewFile;
 pub(super) enum SinkError {
     /// The file would become longer than it may.
     TooLarge,
+    /// What is free on the file system is to stay free.
+    LowSpace,
     /// The file system refused them.
     Io(io::Error),
 }
@@ -21,20 +23,32 @@ impl From<io::Error> for SinkError {
     }
 }
 
-pub(super) struct Sink {
+/// Bytes after which the free space is looked at again.
+const LOOK_BYTES: u64 = 256 << 10;
+
+pub(super) struct Sink<'a> {
     file: NewFile,
     bytes: u64,
     bytes_max: u64,
+    may_grow: &'a (dyn Fn() -> bool + Sync),
+    /// Length of the file at which the free space is looked at again.
+    look_at: u64,
     crc: crc32fast::Hasher,
     sha256: Sha256,
 }
 
-impl Sink {
-    pub(super) fn new(file: NewFile, bytes_max: u64) -> Self {
+impl<'a> Sink<'a> {
+    pub(super) fn new(
+        file: NewFile,
+        bytes_max: u64,
+        may_grow: &'a (dyn Fn() -> bool + Sync),
+    ) -> Self {
         Self {
             file,
             bytes: 0,
             bytes_max,
+            may_grow,
+            look_at: LOOK_BYTES,
             crc: crc32fast::Hasher::new(),
             sha256: Sha256::new(),
         }
@@ -60,6 +74,12 @@ impl Sink {
         let end = self.bytes + bytes.len() as u64;
         if end > self.bytes_max {
             return Err(SinkError::TooLarge);
+        }
+        if end > self.look_at {
+            if !(self.may_grow)() {
+                return Err(SinkError::LowSpace);
+            }
+            self.look_at = end + LOOK_BYTES;
         }
         self.file.write_all(bytes)?;
         self.crc.update(bytes);

@@ -82,6 +82,7 @@ struct Case {
     start_boot_ns: u64,
     kernel: Vec<CpuStats>,
     max_dump_bytes: u64,
+    is_low_on_space: bool,
     evidence: Evidence,
 }
 
@@ -116,6 +117,7 @@ impl Case {
             start_boot_ns: 1,
             kernel: kernel.into(),
             max_dump_bytes: u64::MAX,
+            is_low_on_space: false,
             evidence: Evidence::default(),
         }
     }
@@ -181,6 +183,7 @@ impl Case {
             probes: &[probe],
             kernel: &self.kernel,
             evidence: &self.evidence,
+            may_grow: &|| !self.is_low_on_space,
             enrich: &|_| {},
         };
         let limits = Limits {
@@ -652,6 +655,16 @@ fn an_impossible_cap_is_an_error_that_leaves_nothing() {
             max_dump_bytes: 1_000
         }
     ));
+    assert_eq!(fs::read_dir(dir.path()).expect("a directory").count(), 0);
+}
+
+#[test]
+fn a_file_system_that_somebody_else_fills_ends_the_dump_and_leaves_nothing() {
+    let mut case = large(40_000);
+    let dir = TempDir::new().expect("a directory");
+    case.is_low_on_space = true;
+    let error = case.write(dir.path()).expect_err("space is low");
+    assert!(matches!(error, WriteError::LowSpace(_)), "{error}");
     assert_eq!(fs::read_dir(dir.path()).expect("a directory").count(), 0);
 }
 

@@ -62,6 +62,9 @@ pub enum WriteError {
         /// What the system said.
         source: io::Error,
     },
+    /// Somebody else filled the file system meanwhile.
+    #[error("what is free in {} fell below what is to stay free while the dump was written", .0.display())]
+    LowSpace(PathBuf),
     /// The file system refused.
     #[error("write a dump in {}", dir.display())]
     Io {
@@ -102,6 +105,7 @@ pub fn write(dir: &Path, input: &DumpInput<'_>, limits: &Limits) -> Result<Writt
         match attempt.run(limits.max_dump_bytes) {
             Ok(written) => return Ok(written),
             Err(Failure::Io(error)) => return Err(failed(error)),
+            Err(Failure::LowSpace) => return Err(WriteError::LowSpace(dir.to_owned())),
             // Evidence never costs the dump.
             Err(Failure::Evidence) => {
                 evidence = Taken::nothing(input.evidence, "it could not be read back");
@@ -132,6 +136,7 @@ enum Failure {
     },
     /// Evidence could not be read back.
     Evidence,
+    LowSpace,
     Io(io::Error),
 }
 
@@ -145,6 +150,7 @@ impl From<SinkError> for Failure {
     fn from(error: SinkError) -> Self {
         match error {
             SinkError::TooLarge => Self::TooLarge { fitted: 0 },
+            SinkError::LowSpace => Self::LowSpace,
             SinkError::Io(error) => Self::Io(error),
         }
     }
@@ -198,7 +204,8 @@ impl<'a> Attempt<'a> {
         let file = NewFile::create(self.dir, &format!("{stem}.{DUMP_EXTENSION}"))?;
         let name = file_name(file.target());
         let attached = self.evidence.bytes();
-        let mut sink = Sink::new(file, bytes_max.saturating_sub(attached));
+        let bytes_max = bytes_max.saturating_sub(attached);
+        let mut sink = Sink::new(file, bytes_max, self.input.may_grow);
         let metadata = self.head(&mut sink)?;
         let (mut written, contents, deaths) = self.messages(sink)?;
         written.sink.allow(attached);
@@ -207,7 +214,7 @@ impl<'a> Attempt<'a> {
                 Failure::TooLarge { .. } => Failure::TooLarge {
                     fitted: written.messages,
                 },
-                other @ (Failure::Evidence | Failure::Io(_)) => other,
+                other @ (Failure::Evidence | Failure::LowSpace | Failure::Io(_)) => other,
             });
         }
         let bytes = written.sink.bytes();
@@ -230,7 +237,7 @@ impl<'a> Attempt<'a> {
     }
 
     /// Writes what stands before the messages, so that a file without an end has it too.
-    fn head(&self, sink: &mut Sink) -> Result<Vec<MetadataIndex>, Failure> {
+    fn head(&self, sink: &mut Sink<'_>) -> Result<Vec<MetadataIndex>, Failure> {
         let input = self.input;
         let config = json(input.config)?;
         let records = [
@@ -263,7 +270,7 @@ impl<'a> Attempt<'a> {
     }
 
     /// Encodes the messages here and compresses them on a thread beside.
-    fn messages(&self, sink: Sink) -> Result<(Compressed, Contents, Deaths), Failure> {
+    fn messages<'s>(&self, sink: Sink<'s>) -> Result<(Compressed<'s>, Contents, Deaths), Failure> {
         let (chunks, waiting) = crossbeam_channel::bounded(CHUNKS_WAITING);
         let (spent, reusable) = crossbeam_channel::bounded(CHUNKS_WAITING);
         let encoder = Encoder::new(self.input.clocks.freeze, chunks, reusable);
@@ -279,6 +286,7 @@ impl<'a> Attempt<'a> {
             match (std::mem::replace(&mut written.result, Ok(())), encoded) {
                 (Ok(()), Ok((contents, deaths))) => Ok((written, contents, deaths)),
                 (Err(SinkError::Io(error)), _) => Err(Failure::Io(error)),
+                (Err(SinkError::LowSpace), _) => Err(Failure::LowSpace),
                 // The encoder stops early only when the compressor does, which says why.
                 (Err(SinkError::TooLarge), _) | (Ok(()), Err(Stopped)) => Err(Failure::TooLarge {
                     fitted: written.messages,
@@ -357,7 +365,7 @@ impl<'a> Attempt<'a> {
 
     fn tail(
         &self,
-        written: &mut Compressed,
+        written: &mut Compressed<'_>,
         contents: &Contents,
         metadata: &[MetadataIndex],
     ) -> Result<(), Failure> {

@@ -1,18 +1,30 @@
 //! What the directory of dumps may take, and what makes way for the next dump.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rustix::fs::statvfs;
 use thiserror::Error;
 
-use super::directory::{Entry, dumps};
+use super::catalog::{Access, Catalog, CatalogError, Counted, Unwritten};
+use super::eviction::{Bounds, Candidate, decide};
+use super::lock::Turn;
 use crate::dump::TEMPORARY_PREFIX;
+use crate::units::bytes;
 
-/// What is set aside for the file beside a dump, in bytes.
-const SIDECAR_BYTES: u64 = 64 << 10;
+/// What is set aside for the files beside a dump, in bytes.
+const BESIDE_BYTES: u64 = 64 << 10;
+/// What a dump needs at a time while it is written, in bytes.
+const STEP_BYTES: u64 = 1 << 20;
+/// How long a person's change may take; the dump does not wait for longer.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Most evictions that wait for a catalog that can be written.
+const PENDING_MAX: usize = 1024;
 
 /// What the directory of dumps may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +33,12 @@ pub struct Budget {
     pub max_bytes: u64,
     /// Most dumps.
     pub max_count: u64,
+    /// Oldest dump.
+    pub max_age: Option<Duration>,
     /// Bytes that stay free on the file system.
     pub keep_free_bytes: u64,
+    /// The same as a part of the file system; whichever is more counts.
+    pub keep_free_percent: u64,
 }
 
 /// Why no dump can be kept.
@@ -38,8 +54,8 @@ pub enum StoreError {
     },
     /// Even without any older dump there would be too little.
     #[error(
-        "{} has {free_bytes} bytes free, of which {keep_free_bytes} are to stay free: make room, or lower --dumps-keep-free",
-        directory.display()
+        "{} has {} free, of which {} are to stay free: make room, or lower --dumps-keep-free",
+        directory.display(), bytes(*free_bytes), bytes(*keep_free_bytes)
     )]
     NoRoom {
         /// The directory.
@@ -49,6 +65,9 @@ pub enum StoreError {
         /// To be left free.
         keep_free_bytes: u64,
     },
+    /// The catalog failed, and what stands in for it, too.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
 }
 
 /// What a dump may take now.
@@ -60,25 +79,80 @@ pub struct Room {
     pub removed: u64,
 }
 
+/// What the dumps take.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Dumps that are there.
+    pub count: u64,
+    /// Bytes that they take, with what is beside them.
+    pub bytes: u64,
+    /// Those of them that are pinned.
+    pub pinned: u64,
+    /// Bytes that those take.
+    pub pinned_bytes: u64,
+    /// Dumps that made way since the agent started.
+    pub evicted: u64,
+    /// What people should do something about.
+    pub warning: Option<String>,
+}
+
 /// The agent's directory of dumps.
 #[derive(Debug)]
 pub struct Store {
+    state_dir: PathBuf,
     directory: PathBuf,
     budget: Budget,
+    memory: Mutex<Memory>,
+}
+
+/// What the store remembers.
+#[derive(Debug, Default)]
+struct Memory {
+    usage: Usage,
+    /// What the agent is to say.
+    to_say: Vec<String>,
+    /// What was wrong with the catalog when it was last said.
+    said: Vec<String>,
+    /// Evictions that the catalog does not know of: an id, and why.
+    pending: VecDeque<(String, &'static str)>,
+}
+
+/// What the file system has.
+struct Disk {
+    free: u64,
+    keep_free: u64,
+}
+
+impl Disk {
+    fn spare(&self) -> i128 {
+        i128::from(self.free) - i128::from(self.keep_free)
+    }
 }
 
 impl Store {
-    /// Opens the directory, makes it if need be, and removes what an agent that died left unfinished in it.
+    /// Opens the directory of dumps in a state directory, makes it if need be, and removes what an agent that died left
+    /// unfinished in it. On a file system that is full or read-only nothing can be made: that is [said](Self::take_said), and
+    /// tried again for each dump.
     ///
     /// # Errors
     ///
     /// [`StoreError::Io`].
-    pub fn open(directory: &Path, budget: Budget) -> Result<Self, StoreError> {
+    pub fn open(state_dir: &Path, budget: Budget) -> Result<Self, StoreError> {
         let store = Self {
-            directory: directory.to_owned(),
+            state_dir: state_dir.to_owned(),
+            directory: state_dir.join("dumps"),
             budget,
+            memory: Mutex::default(),
         };
-        store.prepare().map_err(|error| store.failed(error))?;
+        if let Err(error) = store.prepare() {
+            if !may_pass(&error) {
+                return Err(store.failed(error));
+            }
+            store.memory().to_say.push(format!(
+                "no dump can be written now: cannot use {}: {error}; recording goes on",
+                store.directory.display()
+            ));
+        }
         Ok(store)
     }
 
@@ -87,59 +161,229 @@ impl Store {
         &self.directory
     }
 
-    /// Makes room for a dump of `wanted` bytes: the oldest dumps go first, and the newest only if less than half of what is
-    /// wanted would be left beside it.
+    /// Returns what the dumps take, as of the last look.
+    pub fn usage(&self) -> Usage {
+        self.memory().usage.clone()
+    }
+
+    /// Returns what is to be said, each sentence once.
+    pub fn take_said(&self) -> Vec<String> {
+        std::mem::take(&mut self.memory().to_say)
+    }
+
+    /// Makes room for a dump of `wanted` bytes: the least grave dumps go first, of those the oldest, and the newest only if less
+    /// than half of what is wanted would be left beside it. What is pinned stays.
     ///
     /// # Errors
     ///
     /// [`StoreError`]: the directory cannot be used, or its file system is too full whatever is removed.
     pub fn make_room(&self, wanted: u64) -> Result<Room, StoreError> {
-        let mut older = dumps(&self.directory).map_err(|error| self.failed(error))?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.directory)
+            .map_err(|error| self.failed(error))?;
+        let disk = self.disk().map_err(|error| self.failed(error))?;
+        let bounds = Bounds {
+            max_bytes: self.budget.max_bytes.saturating_sub(BESIDE_BYTES),
+            max_count: self.budget.max_count,
+            spare_bytes: disk.spare() - i128::from(BESIDE_BYTES),
+            wanted,
+            ..self.age_alone()
+        };
+        let room = self.settle(&bounds)?;
+        match room.dump_bytes {
+            0 => Err(StoreError::NoRoom {
+                directory: self.directory.clone(),
+                free_bytes: disk.free,
+                keep_free_bytes: disk.keep_free,
+            }),
+            _ => Ok(room),
+        }
+    }
+
+    /// Tells whether a dump may go on growing: there is free space beyond what is to stay free, perhaps because another dump
+    /// made way.
+    pub fn may_grow(&self) -> bool {
+        match self.disk() {
+            Ok(disk) if disk.spare() >= 0 => true,
+            Ok(_) => self.make_room(STEP_BYTES).is_ok(),
+            // Whatever it is, the write itself will say.
+            Err(_) => true,
+        }
+    }
+
+    /// Removes the dumps that are too old.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub fn tidy(&self) -> Result<(), StoreError> {
+        self.settle(&self.age_alone()).map(drop)
+    }
+
+    /// Takes a dump that was written into the catalog.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Catalog`].
+    pub fn added(&self) -> Result<(), StoreError> {
+        let mut catalog = self.catalog()?;
+        let candidates = catalog.candidates()?;
+        self.hear(&catalog);
+        self.measure(&candidates);
+        Ok(())
+    }
+
+    /// Keeps what is known of an incident that has no dump.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Catalog`].
+    pub fn add_unwritten(&self, unwritten: &Unwritten<'_>) -> Result<(), StoreError> {
+        let mut catalog = self.catalog()?;
+        let done = catalog.add_unwritten(unwritten);
+        self.hear(&catalog);
+        Ok(done?)
+    }
+
+    /// Counts triggers that made no incident of their own.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Catalog`].
+    pub fn add_counted(&self, counted: &Counted<'_>) -> Result<(), StoreError> {
+        let mut catalog = self.catalog()?;
+        let done = catalog.add_counted(counted);
+        self.hear(&catalog);
+        Ok(done?)
+    }
+
+    /// Opens the catalog and tells it what it could not be told before.
+    fn catalog(&self) -> Result<Catalog, StoreError> {
+        let mut catalog = Catalog::open(&self.state_dir, Access::Write)?;
+        if catalog.is_durable() {
+            let pending = std::mem::take(&mut self.memory().pending);
+            for (id, why) in pending {
+                catalog.was_evicted(&id, why)?;
+            }
+        }
+        Ok(catalog)
+    }
+
+    /// Removes what has to go.
+    fn settle(&self, bounds: &Bounds) -> Result<Room, StoreError> {
+        // Without its turn, too: a person who does not let go must not cost a dump.
+        let _turn = Turn::take(&self.directory, PATIENCE);
+        let mut catalog = self.catalog()?;
+        let candidates = catalog.candidates()?;
+        let decision = decide(candidates.clone(), bounds);
+        let mut done = Ok(());
         let mut removed = 0;
-        loop {
-            let room = self.room(&older).map_err(|error| self.failed(error))?;
-            let is_enough = match older.as_slice() {
-                [] => room > 0,
-                [_newest] => room >= wanted / 2,
-                [..] => room >= wanted,
-            };
-            if is_enough {
-                return Ok(Room {
-                    dump_bytes: room.min(wanted),
-                    removed,
-                });
+        for (key, reason) in &decision.victims {
+            match catalog.evict(*key, reason.words()) {
+                Ok(Some(id)) if !catalog.is_durable() => self.remember(id, reason.words()),
+                Ok(_) => {}
+                Err(error) => {
+                    done = Err(error);
+                    break;
+                }
             }
-            if older.is_empty() {
-                return Err(StoreError::NoRoom {
-                    directory: self.directory.clone(),
-                    free_bytes: self.free_bytes().map_err(|error| self.failed(error))?,
-                    keep_free_bytes: self.budget.keep_free_bytes,
-                });
-            }
-            older
-                .remove(0)
-                .remove()
-                .map_err(|error| self.failed(error))?;
             removed += 1;
         }
-    }
-
-    /// Returns what a further dump may take beside the older ones.
-    fn room(&self, older: &[Entry]) -> io::Result<u64> {
-        if older.len() as u64 >= self.budget.max_count {
-            return Ok(0);
+        self.hear(&catalog);
+        let left: Vec<Candidate> = candidates
+            .into_iter()
+            .filter(|one| !decision.victims.iter().any(|(key, _)| *key == one.key))
+            .collect();
+        self.measure(&left);
+        self.memory().usage.evicted += removed;
+        done?;
+        if decision.is_over {
+            self.warn_of_pins(&left);
+        } else {
+            self.memory().usage.warning = None;
         }
-        let taken = older.iter().map(Entry::total_bytes).sum();
-        let by_budget = self.budget.max_bytes.saturating_sub(taken);
-        let by_disk = self
-            .free_bytes()?
-            .saturating_sub(self.budget.keep_free_bytes);
-        Ok(by_budget.min(by_disk).saturating_sub(SIDECAR_BYTES))
+        Ok(Room {
+            dump_bytes: decision.room,
+            removed,
+        })
     }
 
-    fn free_bytes(&self) -> io::Result<u64> {
+    fn age_alone(&self) -> Bounds {
+        let now = jiff::Timestamp::now().as_nanosecond();
+        let oldest = self
+            .budget
+            .max_age
+            .map_or(i128::MIN, |age| now - age.as_nanos() as i128);
+        Bounds {
+            max_bytes: u64::MAX,
+            max_count: u64::MAX,
+            oldest_ns: i64::try_from(oldest).unwrap_or(i64::MIN),
+            spare_bytes: i128::from(u64::MAX),
+            wanted: 0,
+        }
+    }
+
+    /// Says, once as long as it lasts, that pinned dumps are all that the budget holds.
+    fn warn_of_pins(&self, left: &[Candidate]) {
+        let pinned: u64 = left.iter().map(|one| one.bytes).sum();
+        let warning = format!(
+            "pinned dumps ({}, {}) leave no room in the budget ({}, {}): the newest dump is written beyond it; unpin some \
+             (recorder list --pinned), or raise --dumps-max-bytes or --dumps-max-count",
+            left.len(),
+            bytes(pinned),
+            self.budget.max_count,
+            bytes(self.budget.max_bytes),
+        );
+        let mut memory = self.memory();
+        if memory.usage.warning.is_none() {
+            memory.to_say.push(warning.clone());
+        }
+        memory.usage.warning = Some(warning);
+    }
+
+    fn remember(&self, id: String, why: &'static str) {
+        let mut memory = self.memory();
+        if memory.pending.len() == PENDING_MAX {
+            memory.pending.pop_front();
+        }
+        memory.pending.push_back((id, why));
+    }
+
+    /// Takes note of what is wrong with the catalog, and that it is to be said if it was not.
+    fn hear(&self, catalog: &Catalog) {
+        let mut memory = self.memory();
+        let new: Vec<String> = catalog
+            .said()
+            .iter()
+            .filter(|sentence| !memory.said.contains(sentence))
+            .cloned()
+            .collect();
+        memory.to_say.extend(new);
+        memory.said = catalog.said().to_vec();
+    }
+
+    fn measure(&self, candidates: &[Candidate]) {
+        let pinned = || candidates.iter().filter(|one| one.pinned);
+        let mut memory = self.memory();
+        let usage = &mut memory.usage;
+        usage.count = candidates.len() as u64;
+        usage.bytes = candidates.iter().map(|one| one.bytes).sum();
+        usage.pinned = pinned().count() as u64;
+        usage.pinned_bytes = pinned().map(|one| one.bytes).sum();
+    }
+
+    fn disk(&self) -> io::Result<Disk> {
         let stats = statvfs(&self.directory)?;
-        Ok(stats.f_bavail.saturating_mul(stats.f_frsize))
+        let total = stats.f_blocks.saturating_mul(stats.f_frsize);
+        let part = u128::from(total) * u128::from(self.budget.keep_free_percent) / 100;
+        Ok(Disk {
+            free: stats.f_bavail.saturating_mul(stats.f_frsize),
+            keep_free: u64::try_from(part)
+                .unwrap_or(u64::MAX)
+                .max(self.budget.keep_free_bytes),
+        })
     }
 
     fn prepare(&self) -> io::Result<()> {
@@ -149,6 +393,8 @@ impl Store {
             .mode(0o700)
             .create(&self.directory)?;
         fs::set_permissions(&self.directory, fs::Permissions::from_mode(0o700))?;
+        // A person's note may be in the making.
+        let _turn = Turn::take(&self.directory, PATIENCE);
         for file in fs::read_dir(&self.directory)? {
             let file = file?;
             let name = file.file_name();
@@ -162,12 +408,22 @@ impl Store {
         Ok(())
     }
 
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn failed(&self, source: io::Error) -> StoreError {
         StoreError::Io {
             directory: self.directory.clone(),
             source,
         }
     }
+}
+
+/// Tells whether it may be otherwise later, without anybody changing the configuration.
+fn may_pass(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    [QuotaExceeded, ReadOnlyFilesystem, StorageFull].contains(&error.kind())
 }
 
 #[cfg(test)]
@@ -177,23 +433,25 @@ mod tests {
     const UNBOUNDED: Budget = Budget {
         max_bytes: u64::MAX,
         max_count: u64::MAX,
+        max_age: None,
         keep_free_bytes: 0,
+        keep_free_percent: 0,
     };
 
     /// A store with dumps of these sizes, oldest first, each with a file of one byte beside it.
     fn store(budget: Budget, dumps: &[u64]) -> (tempfile::TempDir, Store) {
-        let directory = tempfile::tempdir().expect("there is room for tests");
-        let store = Store::open(directory.path(), budget).expect("the directory is ours");
+        let state = tempfile::tempdir().expect("there is room for tests");
+        let store = Store::open(state.path(), budget).expect("the directory is ours");
         let mut time = std::time::SystemTime::UNIX_EPOCH;
         for (number, bytes) in dumps.iter().enumerate() {
-            let path = directory.path().join(format!("{number}.mcap"));
+            let path = store.directory().join(format!("{number}.mcap"));
             let file = fs::File::create(&path).expect("the directory is ours");
             file.set_len(*bytes).expect("a sparse file takes no room");
-            time += std::time::Duration::from_secs(1);
+            time += Duration::from_secs(1);
             file.set_modified(time).expect("the file is ours");
             fs::write(path.with_extension("json"), b"x").expect("the directory is ours");
         }
-        (directory, store)
+        (state, store)
     }
 
     fn names(store: &Store) -> Vec<String> {
@@ -210,7 +468,7 @@ mod tests {
 
     #[test]
     fn nothing_is_removed_while_there_is_room() {
-        let (_directory, store) = store(UNBOUNDED, &[1000, 1000]);
+        let (_state, store) = store(UNBOUNDED, &[1000, 1000]);
         let room = store.make_room(1 << 20).expect("there is room");
         assert_eq!(room.dump_bytes, 1 << 20);
         assert_eq!(room.removed, 0);
@@ -219,7 +477,7 @@ mod tests {
 
     #[test]
     fn the_oldest_make_way_with_what_belongs_to_them() {
-        let (_directory, store) = store(
+        let (_state, store) = store(
             Budget {
                 max_count: 3,
                 ..UNBOUNDED
@@ -229,6 +487,8 @@ mod tests {
         let room = store.make_room(1000).expect("there is room");
         assert_eq!(room.removed, 3);
         assert_eq!(names(&store), ["3.json", "3.mcap", "4.json", "4.mcap"]);
+        let usage = store.usage();
+        assert_eq!((usage.count, usage.bytes, usage.evicted), (2, 2002, 3));
     }
 
     #[test]
@@ -237,7 +497,7 @@ mod tests {
             max_bytes: 1 << 20,
             ..UNBOUNDED
         };
-        let (_directory, store) = store(budget, &[400 << 10; 2]);
+        let (_state, store) = store(budget, &[400 << 10; 2]);
         let room = store.make_room(512 << 10).expect("there is room");
         assert_eq!(room.removed, 1);
         assert_eq!(room.dump_bytes, 512 << 10);
@@ -249,44 +509,72 @@ mod tests {
             max_bytes: 1 << 20,
             ..UNBOUNDED
         };
-        let (_directory, store) = store(budget, &[600 << 10]);
+        let (_state, store) = store(budget, &[600 << 10]);
         let room = store.make_room(512 << 10).expect("there is room");
         assert_eq!(room.removed, 0);
-        assert_eq!(room.dump_bytes, (1 << 20) - (600 << 10) - 1 - SIDECAR_BYTES);
-    }
-
-    #[test]
-    fn the_newest_makes_way_only_for_a_newer_one() {
-        let budget = Budget {
-            max_bytes: 1 << 20,
-            ..UNBOUNDED
-        };
-        let (_directory, store) = store(budget, &[900 << 10]);
-        let room = store.make_room(512 << 10).expect("there is room");
-        assert_eq!(room.removed, 1);
-        assert_eq!(names(&store).len(), 0);
+        assert_eq!(room.dump_bytes, (1 << 20) - (600 << 10) - 1 - BESIDE_BYTES);
     }
 
     #[test]
     fn a_full_disk_is_said_with_what_to_do() {
-        let (_directory, store) = store(
-            Budget {
-                keep_free_bytes: u64::MAX,
+        for (keep_free_bytes, keep_free_percent) in [(u64::MAX, 0), (0, 100)] {
+            let budget = Budget {
+                keep_free_bytes,
+                keep_free_percent,
                 ..UNBOUNDED
-            },
-            &[],
-        );
-        let error = store.make_room(1000).expect_err("nothing is left");
-        assert!(error.to_string().contains("--dumps-keep-free"), "{error}");
+            };
+            let (_state, store) = store(budget, &[1000]);
+            let error = store.make_room(1000).expect_err("nothing is left");
+            assert!(error.to_string().contains("--dumps-keep-free"), "{error}");
+            assert_eq!(names(&store).len(), 2, "it would not have helped");
+            assert!(!store.may_grow());
+        }
+    }
+
+    #[test]
+    fn what_is_too_old_goes_without_a_new_one() {
+        let budget = Budget {
+            max_age: Some(Duration::from_secs(3600)),
+            ..UNBOUNDED
+        };
+        let (_state, store) = store(budget, &[1000; 2]);
+        fs::write(store.directory().join("new.mcap"), b"x").expect("ours");
+        store.tidy().expect("the directory is ours");
+        assert_eq!(names(&store), ["new.mcap"]);
+    }
+
+    #[test]
+    fn pins_that_fill_the_budget_are_said_once_and_stay() {
+        let budget = Budget {
+            max_count: 2,
+            ..UNBOUNDED
+        };
+        let (_state, store) = store(budget, &[1000; 3]);
+        for number in 0..2 {
+            let beside = store.directory().join(format!("{number}.notes.json"));
+            fs::write(beside, br#"{"pinned": true}"#).expect("ours");
+        }
+        for _ in 0..2 {
+            let room = store.make_room(1000).expect("there is room on the disk");
+            assert_eq!(room.dump_bytes, 1000);
+        }
+        assert_eq!(names(&store).len(), 6, "{:?}", names(&store));
+        let said = store.take_said();
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].contains("recorder list --pinned"), "{said:?}");
+        assert_eq!(store.usage().warning.as_ref(), Some(&said[0]));
+        fs::remove_file(store.directory().join("0.notes.json")).expect("ours");
+        store.make_room(1000).expect("there is room");
+        assert_eq!(store.usage().warning, None);
     }
 
     #[test]
     fn what_an_agent_left_unfinished_is_removed_and_nothing_else() {
-        let directory = tempfile::tempdir().expect("there is room for tests");
+        let (state, store) = store(UNBOUNDED, &[]);
         for name in [".tmp-a.mcap", "b.mcap", "c.txt"] {
-            fs::write(directory.path().join(name), b"x").expect("the directory is ours");
+            fs::write(store.directory().join(name), b"x").expect("the directory is ours");
         }
-        let store = Store::open(directory.path(), UNBOUNDED).expect("the directory is ours");
+        let store = Store::open(state.path(), UNBOUNDED).expect("the directory is ours");
         assert_eq!(names(&store), ["b.mcap", "c.txt"]);
     }
 }

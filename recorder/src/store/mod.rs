@@ -7,12 +7,13 @@ mod annotations;
 mod budget;
 mod catalog;
 mod directory;
+mod eviction;
 mod lock;
 
 pub use annotations::{ANNOTATIONS_EXTENSION, AnnotationError, Annotations, Note};
-pub use budget::{Budget, Room, Store, StoreError};
+pub use budget::{Budget, Room, Store, StoreError, Usage};
 pub use catalog::{
-    Access, Catalog, CatalogError, Change, ChangeError, Counted, CountedKind, Filter, FindError,
-    Record, SEVERITIES, State, Unwritten,
+    Access, By, Catalog, CatalogError, Change, ChangeError, Counted, Filter, FindError, Record,
+    SEVERITIES, State, Trend, Unwritten,
 };
 pub use directory::{Entry, dumps};

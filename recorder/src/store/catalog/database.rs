@@ -69,20 +69,18 @@ impl Database {
     /// Opens the catalog; what stands in the way of using the file is added to `said`, a sentence each.
     pub(super) fn open(
         path: &Path,
-        directory: &Path,
         access: Access,
         said: &mut Vec<String>,
     ) -> rusqlite::Result<Self> {
-        match connect(path, directory, access) {
+        match connect(path, access) {
             Ok(database) => Ok(database),
-            Err(trouble) => stand_in(path, directory, access, trouble, said),
+            Err(trouble) => stand_in(path, access, trouble, said),
         }
     }
 
     /// Opens what stands in for a catalog that failed in use.
     pub(super) fn reopen(
         self,
-        directory: &Path,
         access: Access,
         error: &rusqlite::Error,
         said: &mut Vec<String>,
@@ -94,7 +92,7 @@ impl Database {
             ..
         } = self;
         drop(connection);
-        stand_in(&path, directory, access, Trouble::of(error, inode), said)
+        stand_in(&path, access, Trouble::of(error, inode), said)
     }
 
     pub(super) fn in_memory(path: &Path) -> rusqlite::Result<Self> {
@@ -113,7 +111,7 @@ impl Database {
 }
 
 /// Opens the file, and makes it if need be and wanted.
-fn connect(path: &Path, directory: &Path, access: Access) -> Result<Database, Trouble> {
+fn connect(path: &Path, access: Access) -> Result<Database, Trouble> {
     let metadata = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if access == Access::Read {
@@ -138,7 +136,7 @@ fn connect(path: &Path, directory: &Path, access: Access) -> Result<Database, Tr
     }
     if version < schema::VERSION {
         // The change to a log beside the file does not wait for others by itself.
-        let _turn = Turn::take(directory, PATIENCE);
+        let _turn = Turn::take(beside(path), PATIENCE);
         connection
             .pragma_update(None, "journal_mode", "wal")
             .map_err(trouble)?;
@@ -175,7 +173,6 @@ fn create(path: &Path) -> io::Result<fs::Metadata> {
 
 fn stand_in(
     path: &Path,
-    directory: &Path,
     access: Access,
     trouble: Trouble,
     said: &mut Vec<String>,
@@ -191,7 +188,7 @@ fn stand_in(
         Trouble::Locked => said.push(format!(
             "the catalog {shown} is locked by another process: the dumps are read instead"
         )),
-        Trouble::Corrupt(inode) => match set_aside(path, directory, inode) {
+        Trouble::Corrupt(inode) => match set_aside(path, inode) {
             Ok(aside) => {
                 if let Some(aside) = aside {
                     said.push(format!(
@@ -200,7 +197,7 @@ fn stand_in(
                     ));
                 }
                 // Whoever found it so makes the new one.
-                if let Ok(database) = connect(path, directory, Access::Write) {
+                if let Ok(database) = connect(path, Access::Write) {
                     return Ok(database);
                 }
             }
@@ -225,8 +222,8 @@ fn stand_in(
 }
 
 /// Gives a corrupt catalog another name; `None` if somebody else already did.
-fn set_aside(path: &Path, directory: &Path, inode: u64) -> io::Result<Option<PathBuf>> {
-    let _turn = Turn::take(directory, PATIENCE)?;
+fn set_aside(path: &Path, inode: u64) -> io::Result<Option<PathBuf>> {
+    let _turn = Turn::take(beside(path), PATIENCE)?;
     let is_same = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.ino() == inode);
     if !is_same {
         return Ok(None);
@@ -239,6 +236,12 @@ fn set_aside(path: &Path, directory: &Path, inode: u64) -> io::Result<Option<Pat
         let _ = fs::rename(with_suffix(path, beside), with_suffix(&aside, beside));
     }
     Ok(Some(aside))
+}
+
+/// Returns the directory on which those who make or set aside the file take turns. It is not the one of the dumps: who changes
+/// these has a turn on that already.
+fn beside(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("."))
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

@@ -8,6 +8,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::dump::{CLOCKS, Clocks, HOST, Host, INCIDENT, LOSS, LossLedger, Verdict};
+use crate::incident::Severity;
 use crate::read::Dump;
 use crate::store::annotations::Annotations;
 use crate::store::directory::{Entry, read_plain};
@@ -15,9 +16,13 @@ use crate::store::directory::{Entry, read_plain};
 /// Longest sidecar that is read, in bytes.
 const SIDECAR_BYTES_MAX: u64 = 16 << 20;
 
-/// Severities, the least first. A dump that does not say has the second.
-pub const SEVERITIES: [&str; 4] = ["low", "medium", "high", "critical"];
-const SEVERITY_UNKNOWN: &str = SEVERITIES[1];
+/// Names of the severities, the least first.
+pub const SEVERITIES: [&str; 4] = [
+    Severity::Low.name(),
+    Severity::Medium.name(),
+    Severity::High.name(),
+    Severity::Critical.name(),
+];
 
 /// What is known of a dump or of an incident without one.
 #[derive(Clone, Debug, Default)]
@@ -123,7 +128,7 @@ impl Details {
     }
 
     pub(super) fn severity(&self) -> &str {
-        self.text("/severity").unwrap_or(SEVERITY_UNKNOWN)
+        self.text("/severity").unwrap_or(Severity::default().name())
     }
 
     /// Returns what it happened to, in one word: its unit, else its command, else its device.

@@ -19,12 +19,14 @@
 mod change;
 mod database;
 mod details;
+mod evict;
 mod query;
 mod record;
 mod schema;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod trends;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -41,7 +43,8 @@ pub use change::{Change, ChangeError};
 pub use database::Access;
 pub use details::SEVERITIES;
 pub use query::{Filter, FindError};
-pub use record::{Counted, CountedKind, Record, State, Unwritten};
+pub use record::{Counted, Record, State, Unwritten};
+pub use trends::{By, Trend};
 
 /// Name of the catalog's file.
 const FILE: &str = "catalog.db";
@@ -87,7 +90,7 @@ impl Catalog {
             source,
         })?;
         let mut said = Vec::new();
-        let database = Database::open(&state_dir.join(FILE), &directory, access, &mut said)?;
+        let database = Database::open(&state_dir.join(FILE), access, &mut said)?;
         let mut catalog = Self {
             database,
             directory,
@@ -147,6 +150,15 @@ impl Catalog {
                 None => record.state.name().to_owned(),
             },
         })
+    }
+
+    /// Returns what the incidents that are wanted have in common. The filter's times say what is counted, not what is known.
+    ///
+    /// # Errors
+    ///
+    /// [`CatalogError::Database`].
+    pub fn trends(&mut self, filter: &Filter, by: By) -> Result<Vec<Trend>, CatalogError> {
+        self.read(|connection, _| trends::trends(connection, filter, by))
     }
 
     /// Adds an incident that has no dump and never had one.
@@ -255,7 +267,7 @@ impl Catalog {
         }
         let nothing = Database::in_memory(Path::new(""))?;
         let failed = std::mem::replace(&mut self.database, nothing);
-        self.database = failed.reopen(&self.directory, self.access, error, &mut self.said)?;
+        self.database = failed.reopen(self.access, error, &mut self.said)?;
         if sync::sync(
             &mut self.database.connection,
             &self.directory,

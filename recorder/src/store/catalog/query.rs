@@ -1,5 +1,6 @@
 //! Finding incidents.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use rusqlite::types::Value;
@@ -8,6 +9,7 @@ use thiserror::Error;
 
 use super::CatalogError;
 use super::record::{COLUMNS, Record, State};
+use crate::dump::DUMP_EXTENSION;
 
 /// Which incidents are wanted. Alternatives of one kind are in one list, those of different kinds all hold; what is empty
 /// does not matter.
@@ -40,6 +42,34 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// Tells whether nothing but the time matters.
+    pub(super) fn is_about_time_alone(&self) -> bool {
+        let Self {
+            since_unix_ns: _,
+            until_unix_ns: _,
+            limit: _,
+            states,
+            rules,
+            severities,
+            subjects,
+            units,
+            comms,
+            fingerprints,
+            tags,
+            pinned,
+        } = self;
+        let lists = [
+            rules,
+            severities,
+            subjects,
+            units,
+            comms,
+            fingerprints,
+            tags,
+        ];
+        !pinned && states.is_empty() && lists.iter().all(|list| list.is_empty())
+    }
+
     /// Returns the condition and what it asks for.
     fn condition(&self) -> (String, Vec<Value>) {
         let mut conditions: Vec<String> = Vec::new();
@@ -92,6 +122,20 @@ impl Filter {
         }
         (conditions.join(" AND "), values)
     }
+}
+
+/// Returns the rows of the incidents that are wanted, whatever their time.
+pub(super) fn keys(connection: &Connection, filter: &Filter) -> rusqlite::Result<HashSet<i64>> {
+    let timeless = Filter {
+        since_unix_ns: None,
+        until_unix_ns: None,
+        ..filter.clone()
+    };
+    let (condition, values) = timeless.condition();
+    let mut statement =
+        connection.prepare(&format!("SELECT key FROM incident WHERE {condition}"))?;
+    let keys = statement.query_map(params_from_iter(values), |row| row.get(0))?;
+    keys.collect()
 }
 
 /// Returns the incidents that are wanted, oldest first.
@@ -152,7 +196,8 @@ pub enum FindError {
 /// Most candidates that an ambiguous name is answered with.
 const AMONG_MAX: usize = 10;
 
-/// Finds an incident: "latest" for that of the newest dump, or the beginning of its id, long or as short as lists show it.
+/// Finds an incident: "latest" for that of the newest dump, the beginning of its id, long or as short as lists show it, or the
+/// name of its dump's file.
 pub(super) fn find(
     connection: &Connection,
     directory: &Path,
@@ -174,7 +219,14 @@ pub(super) fn find(
         .collect();
     let is_id = !wanted.is_empty() && wanted.bytes().all(|byte| byte.is_ascii_hexdigit());
     let mut found = Vec::new();
-    if is_id {
+    let path = Path::new(name);
+    if path.extension().is_some_and(|is| is == DUMP_EXTENSION) {
+        let file = path.file_name().map(|file| file.to_string_lossy());
+        let sql = format!("SELECT {COLUMNS} FROM incident WHERE file = ?1");
+        let mut statement = connection.prepare(&sql)?;
+        let records = statement.query_map([file], |row| Record::of(row, directory))?;
+        found = records.collect::<rusqlite::Result<Vec<Record>>>()?;
+    } else if is_id {
         let sql = format!(
             "SELECT {COLUMNS} FROM incident WHERE substr(replace(id, '-', ''), 1, length(?1)) = ?1 \
              OR substr(substr(id, -8), 1, length(?1)) = ?1 ORDER BY time_ns, key LIMIT ?2"

@@ -121,38 +121,15 @@ pub struct Unwritten<'a> {
     pub why: &'a str,
 }
 
-/// Why triggers were only counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CountedKind {
-    /// They happened inside the cooldown of their failure.
-    Suppressed,
-    /// As many incidents were open, or as many dumps made, as may be.
-    OverLimit,
-}
-
-impl CountedKind {
-    /// Returns its name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Suppressed => "suppressed",
-            Self::OverLimit => "over_limit",
-        }
-    }
-}
-
 /// Triggers that made no incident of their own.
 #[derive(Clone, Copy, Debug)]
 pub struct Counted<'a> {
-    /// Why.
-    pub kind: CountedKind,
     /// Name of the rule.
     pub rule: &'a str,
     /// Equal for the same failure.
     pub fingerprint: &'a str,
     /// Id of the incident that stands for them; empty if none does.
     pub incident: &'a str,
-    /// What it happened to, in one word.
-    pub subject: &'a str,
     /// One sentence for people.
     pub summary: &'a str,
     /// The first, in nanoseconds since 1970.

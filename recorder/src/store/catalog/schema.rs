@@ -48,7 +48,7 @@ CREATE INDEX incident_state ON incident (state, gone_ns);
 
 -- Triggers that made no incident, counted.
 CREATE TABLE counted (
-    -- 'suppressed', 'over_limit'; 'forgotten' for incidents that the catalog has no more room for.
+    -- 'storm'; 'forgotten' for incidents that the catalog has no more room for.
     kind TEXT NOT NULL,
     rule TEXT NOT NULL,
     fingerprint TEXT NOT NULL,

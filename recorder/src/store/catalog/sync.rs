@@ -196,17 +196,16 @@ pub(super) fn count(connection: &Connection, count: &Counted<'_>) -> rusqlite::R
     connection
         .prepare_cached(
             "INSERT INTO counted (kind, rule, fingerprint, incident, day, subject, summary, first_ns, last_ns, count) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT DO UPDATE SET \
+             VALUES ('storm', ?1, ?2, ?3, ?4, ifnull((SELECT subject FROM incident WHERE id = ?3), ''), ?5, ?6, ?7, ?8) \
+             ON CONFLICT DO UPDATE SET \
              first_ns = min(first_ns, excluded.first_ns), last_ns = max(last_ns, excluded.last_ns), \
              summary = excluded.summary, count = count + excluded.count",
         )?
         .execute(params![
-            count.kind.name(),
             count.rule,
             count.fingerprint,
             count.incident,
             count.first_unix_ns.div_euclid(NS_PER_DAY),
-            count.subject,
             count.summary,
             count.first_unix_ns,
             count.last_unix_ns,

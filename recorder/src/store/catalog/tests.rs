@@ -489,22 +489,16 @@ fn what_made_no_dump_is_known_and_counted() {
         .add_unwritten(&unwritten)
         .expect("told twice, known once");
     let (one, two) = (id(1).to_string(), id(2).to_string());
-    let counted = |kind, incident, count| Counted {
-        kind,
+    let counted = |incident, count| Counted {
         rule: "fatal-signal",
         fingerprint: "0000000000000001",
         incident,
-        subject: "x",
         summary: "x died",
         first_unix_ns: NOON_NS,
         last_unix_ns: NOON_NS + 10 * SECOND_NS,
         count,
     };
-    for one in [
-        counted(CountedKind::Suppressed, &one, 40),
-        counted(CountedKind::Suppressed, &one, 2),
-        counted(CountedKind::OverLimit, &two, 7),
-    ] {
+    for one in [counted(&one, 40), counted(&one, 2), counted(&two, 7)] {
         catalog.add_counted(&one).expect("it is ours");
     }
     drop(catalog);
@@ -655,4 +649,107 @@ fn tags_of_many_at_once_all_hold() {
         .find("00000001")
         .expect("there");
     assert_eq!(record.tags.len(), 32);
+}
+
+fn trends(
+    catalog: &mut Catalog,
+    filter: &Filter,
+    by: By,
+) -> Vec<(String, u64, u64, String, String)> {
+    let trends = catalog.trends(filter, by).expect("it is ours");
+    trends
+        .into_iter()
+        .map(|trend| {
+            let time = |time: &str| time.get(11..19).unwrap_or_default().to_owned();
+            (
+                trend.key,
+                trend.incidents,
+                trend.repeats,
+                time(&trend.first_seen),
+                time(&trend.last_seen),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn trends_count_what_is_kept_what_is_gone_and_what_was_only_counted() {
+    let state = state();
+    let path = state.path();
+    add(
+        path,
+        1,
+        json!({"fingerprint": "a", "tags": ["t"], "followers": 2}),
+    );
+    let gone = add(path, 2, json!({"fingerprint": "b", "tags": ["t", "u"]}));
+    // Its storm was told: what was suppressed before it is that. Of the third nobody told.
+    add(
+        path,
+        10,
+        json!({"fingerprint": "a", "suppressed_before": 5}),
+    );
+    add(
+        path,
+        20,
+        json!({"fingerprint": "a", "suppressed_before": 7, "rule": "other"}),
+    );
+    let mut catalog = open(path, Access::Write);
+    catalog
+        .add_counted(&Counted {
+            rule: "fatal-signal",
+            fingerprint: "a",
+            incident: &id(1).to_string(),
+            summary: "x died",
+            first_unix_ns: NOON_NS + 3 * SECOND_NS,
+            last_unix_ns: NOON_NS + 9 * SECOND_NS,
+            count: 5,
+        })
+        .expect("it is ours");
+    fs::remove_file(gone).expect("ours");
+    let mut catalog = open(path, Access::Write);
+    let row = |key: &str, incidents, repeats, first: &str, last: &str| {
+        (
+            key.to_owned(),
+            incidents,
+            repeats,
+            first.to_owned(),
+            last.to_owned(),
+        )
+    };
+    let all = Filter::default();
+    assert_eq!(
+        trends(&mut catalog, &all, By::Fingerprint),
+        [
+            row("a", 3, 2 + 5 + 7, "12:00:01", "12:00:20"),
+            row("b", 1, 0, "12:00:02", "12:00:02"),
+        ]
+    );
+    assert_eq!(
+        trends(&mut catalog, &all, By::Tag),
+        [
+            row("", 2, 7, "12:00:10", "12:00:20"),
+            row("t", 2, 7, "12:00:01", "12:00:09"),
+            row("u", 1, 0, "12:00:02", "12:00:02"),
+        ]
+    );
+    let later = Filter {
+        since_unix_ns: Some(NOON_NS + 10 * SECOND_NS),
+        ..Filter::default()
+    };
+    assert_eq!(
+        trends(&mut catalog, &later, By::Fingerprint),
+        [row("a", 2, 7, "12:00:01", "12:00:20")],
+        "first seen long before what is counted"
+    );
+    let other = Filter {
+        rules: vec!["other".to_owned()],
+        ..Filter::default()
+    };
+    assert_eq!(
+        trends(&mut catalog, &other, By::Subject),
+        [row("x", 1, 7, "12:00:20", "12:00:20")]
+    );
+    let days = catalog.trends(&all, By::Day).expect("it is ours");
+    assert_eq!(days.len(), 1);
+    assert_eq!(days[0].key, &days[0].first_seen[..10]);
 }
