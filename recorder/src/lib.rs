@@ -20,6 +20,7 @@ pub mod identity;
 pub mod incident;
 pub mod ingest;
 pub mod kernel;
+pub mod plan;
 pub mod read;
 pub mod redact;
 pub mod report;

@@ -4,15 +4,18 @@
 //! problems found, 4 not permitted, 69 agent not reachable.
 
 pub mod completions;
+pub mod annotate;
 pub mod config;
 pub mod diff;
 pub mod doctor;
 pub mod evidence;
 pub mod export;
 pub mod extract;
+pub mod info;
 pub mod list;
 pub mod man;
 pub mod merge;
+pub mod plan;
 mod reading;
 pub mod redact;
 pub mod report;
@@ -23,6 +26,7 @@ pub mod show;
 pub mod status;
 pub mod symbolize;
 pub mod text;
+pub mod trends;
 pub mod trigger;
 pub mod verify;
 mod when;
@@ -70,6 +74,22 @@ enum Command {
     Trigger(trigger::Args),
     /// List the incidents and their dumps
     List(list::Args),
+    /// Say all that is known of one incident
+    Info(info::Args),
+    /// Count incidents by rule, subject, failure, tag or day: since when, how often, what is new
+    Trends(trends::Args),
+    /// Give tags to an incident
+    Tag(annotate::TagArgs),
+    /// Take tags from an incident
+    Untag(annotate::TagArgs),
+    /// Keep dumps whatever the budgets say
+    Pin(annotate::PinArgs),
+    /// Leave dumps to the budgets again
+    Unpin(annotate::PinArgs),
+    /// Write a note about an incident
+    Note(annotate::NoteArgs),
+    /// Remove dumps and what is known of their incidents
+    Rm(annotate::RemoveArgs),
     /// Show what happened
     Show(show::Args),
     /// Write a dump in another format
@@ -97,6 +117,8 @@ enum Command {
     /// Collect evidence: the agent does
     #[command(hide = true)]
     Evidence(evidence::Args),
+    /// Measure this host, and say what window the budgets give and what a wanted one would cost
+    Plan(plan::Args),
     /// Show or check the configuration
     Config(config::Args),
     /// Write what a shell needs to complete this program's command lines
@@ -121,6 +143,14 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(args, &paths),
         Command::Trigger(args) => trigger::run(args, &paths),
         Command::List(args) => list::run(args, &paths),
+        Command::Info(args) => info::run(args, &paths),
+        Command::Trends(args) => trends::run(args, &paths),
+        Command::Tag(args) => annotate::tag(args, &paths),
+        Command::Untag(args) => annotate::untag(args, &paths),
+        Command::Pin(args) => annotate::pin(args, true, &paths),
+        Command::Unpin(args) => annotate::pin(args, false, &paths),
+        Command::Note(args) => annotate::note(args, &paths),
+        Command::Rm(args) => annotate::remove(args, &paths),
         Command::Show(args) => show::run(args, &paths),
         Command::Report(args) => report::run(args, &paths),
         Command::Serve(args) => serve::run(args, &paths),
@@ -134,6 +164,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(args, &paths, &file),
         Command::Selftest(args) => selftest::run(args, &paths),
         Command::Evidence(args) => evidence::run(args),
+        Command::Plan(args) => plan::run(args, &paths, &file, given),
         Command::Config(args) => config::run(args, &file),
         Command::Completions(args) => completions::run(args, Cli::command()),
         Command::Man(args) => man::run(args, Cli::command()),
@@ -155,7 +186,7 @@ fn finish(done: Result<ExitCode>) -> ExitCode {
 }
 
 fn code(error: &Error) -> u8 {
-    if error.is::<Contradiction>() {
+    if error.is::<Contradiction>() || annotate::is_usage(error) {
         return USAGE;
     }
     if error.is::<ConfigError>() && !has_io_kind(error, io::ErrorKind::PermissionDenied) {

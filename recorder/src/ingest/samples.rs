@@ -201,12 +201,12 @@ impl Inlet {
     }
 
     /// Takes the next record; it goes back with [`Inlet::give_back`].
-    pub(super) fn next(&self) -> Option<Vec<u8>> {
+    pub fn next(&self) -> Option<Vec<u8>> {
         self.full.try_recv().ok()
     }
 
     /// Gives a buffer back to be filled again.
-    pub(super) fn give_back(&self, record: Vec<u8>) {
+    pub fn give_back(&self, record: Vec<u8>) {
         // With both channels of the same length there is room; without, one buffer is freed.
         let _ = self.spent.try_send(record);
     }

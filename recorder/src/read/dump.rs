@@ -113,6 +113,14 @@ impl Dump {
         Some(statistics.messages)
     }
 
+    /// Returns how many of its bytes are metadata and attachments, by its summary.
+    pub fn bytes_beside_events(&self) -> u64 {
+        let summary = self.summary.iter();
+        summary
+            .flat_map(|summary| summary.metadata.iter().chain(&summary.attachments))
+            .fold(0, |sum, extent| extent.len.saturating_add(sum))
+    }
+
     /// Finds the attachments.
     ///
     /// # Errors

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount,
-    fsopen,
+    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, MoveMountFlags, UnmountFlags,
+    fsconfig_create, fsconfig_reconfigure, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+    fspick, move_mount, unmount,
 };
 
 /// A mounted file system that only this value reaches.
@@ -79,10 +80,64 @@ impl FileSystem {
         }
     }
 
+    /// Gives it a place, for programs that want to know the real names of their files.
+    ///
+    /// # Panics
+    ///
+    /// Unless this is root.
+    #[track_caller]
+    pub fn mount(self, place: &Path) -> Mounted {
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        move_mount(&self.root, "", rustix::fs::CWD, place, flags).expect("the place is ours");
+        Mounted {
+            file_system: self,
+            place: place.to_owned(),
+        }
+    }
+
+    /// Lets nobody write any more, as a kernel does that found a file system broken; `false` gives it back.
+    pub fn set_read_only(&self, is_read_only: bool) {
+        let flag = if is_read_only { "ro" } else { "rw" };
+        let flags = FsPickFlags::FSPICK_EMPTY_PATH | FsPickFlags::FSPICK_CLOEXEC;
+        let done = fspick(&self.root, "", flags).and_then(|context| {
+            fsconfig_set_flag(&context, flag)?;
+            fsconfig_reconfigure(&context)
+        });
+        done.expect("nobody has a file open for writing");
+    }
+
+    /// Returns the bytes that are free in it.
+    pub fn free_bytes(&self) -> u64 {
+        let stats = rustix::fs::fstatvfs(&self.root).expect("it is mounted");
+        stats.f_bavail * stats.f_frsize
+    }
+
     /// Returns a path to a file in it, good for every process as long as this value lives.
     pub fn path(&self, name: &str) -> PathBuf {
         let process = std::process::id();
         let root = self.root.as_raw_fd();
         PathBuf::from(format!("/proc/{process}/fd/{root}")).join(name)
+    }
+}
+
+/// A file system that has a place until this is dropped.
+#[derive(Debug)]
+pub struct Mounted {
+    file_system: FileSystem,
+    place: PathBuf,
+}
+
+impl std::ops::Deref for Mounted {
+    type Target = FileSystem;
+
+    fn deref(&self) -> &FileSystem {
+        &self.file_system
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // Whoever still uses it keeps it, without its place.
+        let _ = unmount(&self.place, UnmountFlags::DETACH);
     }
 }
