@@ -3,8 +3,8 @@
 //! Results go to standard output, notes to standard error. Exit codes: 0 done, 1 failed, 2 usage, 3 readable but damaged or
 //! problems found, 4 not permitted, 69 agent not reachable.
 
-pub mod completions;
 pub mod annotate;
+pub mod completions;
 pub mod config;
 pub mod diff;
 pub mod doctor;

@@ -4,6 +4,7 @@
 //! one run hold. Needs root. Failures are provoked only in processes of its own.
 
 mod agent;
+mod catalog;
 mod host;
 mod latency;
 mod loss;
@@ -67,15 +68,18 @@ enum Benchmark {
     Loss,
     /// A look at every process, beside reading /proc
     Processes,
+    /// Lists, trends and ids over 10,000 incidents
+    Catalog,
 }
 
-const ALL: [Benchmark; 6] = [
+const ALL: [Benchmark; 7] = [
     Benchmark::Probes,
     Benchmark::Storm,
     Benchmark::Latency,
     Benchmark::Agent,
     Benchmark::Loss,
     Benchmark::Processes,
+    Benchmark::Catalog,
 ];
 
 /// Runs `cargo xtask bench`.
@@ -101,6 +105,7 @@ pub fn run(options: &Options) -> Result<()> {
             Benchmark::Agent => agent::run(&tools, options.rounds, &mut table)?,
             Benchmark::Loss => loss::run(&tools, &mut table)?,
             Benchmark::Processes => processes::run(options.rounds, &mut table)?,
+            Benchmark::Catalog => catalog::run(&tools, options.rounds, &mut table)?,
         }
     }
     print!("{}", table.text());
