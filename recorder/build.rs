@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::{env, error, fs};
 
 use protox::prost_reflect::prost_types::{
-    FileDescriptorProto, FileDescriptorSet, field_descriptor_proto::Type,
+    FileDescriptorProto, FileDescriptorSet,
+    field_descriptor_proto::{Label, Type},
 };
 
 const PROTO: &str = "recorder/v1/events.proto";
@@ -32,8 +33,78 @@ fn schema(out: &Path) -> Result<(), Box<dyn error::Error>> {
     let mut config = prost_build::Config::new();
     config.type_attribute(".", "#[derive(serde::Serialize)]");
     json(&mut config, &descriptors);
+    let reflection: String = descriptors.file.iter().map(reflection).collect();
+    fs::write(out.join("reflect.rs"), reflection)?;
     config.compile_fds(descriptors)?;
     Ok(())
+}
+
+/// Returns the fields of all messages by name, type and documentation, and the code that reads them.
+fn reflection(file: &FileDescriptorProto) -> String {
+    let position = |type_name: &str| {
+        let name = type_name.rsplit('.').next();
+        let mut messages = file.message_type.iter();
+        messages.position(|message| Some(message.name()) == name)
+    };
+    let documentation = |path: &[i32]| {
+        let locations = file.source_code_info.iter().flat_map(|info| &info.location);
+        let mut at = locations.filter(|location| location.path == path);
+        let text = at.next().map_or("", |location| location.leading_comments());
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        lines.join(" ").trim().to_owned()
+    };
+    let (mut table, mut code) = (String::new(), String::new());
+    for (number, message) in (0..).zip(&file.message_type) {
+        let (mut fields, mut arms) = (String::new(), String::new());
+        for (index, field) in (0..).zip(&message.field) {
+            let (kind, one) = match field.r#type() {
+                Type::Bool => ("Bool".to_owned(), "Field::Bool(*value)"),
+                Type::Int32 | Type::Int64 => {
+                    ("Integer".to_owned(), "Field::Integer((*value).into())")
+                }
+                Type::Uint32 | Type::Uint64 | Type::Fixed64 => {
+                    ("Integer".to_owned(), "Field::Integer((*value).into())")
+                }
+                Type::Double => ("Fraction".to_owned(), "Field::Fraction(*value)"),
+                Type::String => ("Text".to_owned(), "Field::Text(value)"),
+                Type::Bytes => ("Bytes".to_owned(), "Field::Bytes(value)"),
+                Type::Message => {
+                    let position = position(field.type_name()).unwrap_or_default();
+                    (format!("Message({position})"), "Field::Message(value)")
+                }
+                other => panic!("{}: no code for {other:?}", field.name()),
+            };
+            let is_list = field.label() == Label::Repeated;
+            let read = match (is_list, field.r#type()) {
+                (true, Type::Message) => format!("Field::Messages(&self.{})", field.name()),
+                (true, _) => format!("Field::Texts(&self.{})", field.name()),
+                (false, _) => format!(
+                    "match &self.{} {{ Some(value) => {one}, None => Field::Absent }}",
+                    field.name()
+                ),
+            };
+            arms += &format!("            {index} => {read},\n");
+            fields += &format!(
+                "FieldType {{ name: {:?}, kind: Kind::{kind}, is_list: {is_list}, documentation: {:?} }}, ",
+                field.name(),
+                documentation(&[4, number, 2, index])
+            );
+        }
+        table += &format!(
+            "    MessageType {{ name: {:?}, documentation: {:?}, fields: &[{fields}] }},\n",
+            message.name(),
+            documentation(&[4, number])
+        );
+        code += &format!(
+            "impl Reflect for proto::{name} {{\n    fn message_type(&self) -> &'static MessageType {{ &MESSAGES[{number}] }}\n    \
+             fn field(&self, index: usize) -> Field<'_> {{\n        match index {{\n{arms}            _ => Field::Absent,\n        }}\n    }}\n}}\n",
+            name = message.name()
+        );
+    }
+    let count = file.message_type.len();
+    format!(
+        "/// Every message of the schema.\npub static MESSAGES: [MessageType; {count}] = [\n{table}];\n{code}"
+    )
 }
 
 /// Returns the schema of one message: itself and what it refers to, without comments. A dump carries it for each topic.

@@ -5,6 +5,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::proto;
+use super::reflect::Reflect;
 
 /// Why a message of a dump is no event.
 #[derive(Debug, Error)]
@@ -70,6 +71,13 @@ macro_rules! bodies {
             pub fn topic_index(&self) -> usize {
                 match self {
                     $(Self::$variant(_) => Position::$variant as usize,)+
+                }
+            }
+
+            /// Returns the message, to be read by the names of its fields.
+            pub fn message(&self) -> &dyn Reflect {
+                match self {
+                    $(Self::$variant(message) => message,)+
                 }
             }
 

@@ -14,6 +14,7 @@ pub mod names;
 mod note;
 mod oom;
 mod process;
+pub mod reflect;
 mod sample;
 mod signal;
 mod text;

@@ -10,4 +10,5 @@ pub(super) use block::{block_operation, block_status};
 pub(super) use errno::errno;
 pub(super) use registers::registers;
 pub use signal::signal_name;
+pub(crate) use signal::standard_signal_name;
 pub(super) use signal::{has_address, signal, signal_code};

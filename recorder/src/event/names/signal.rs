@@ -53,6 +53,14 @@ pub fn signal_name(number: u32) -> Option<String> {
     }
 }
 
+/// Returns the name of a signal that is none of the real-time ones; of 0, which is none, the empty one.
+pub(crate) fn standard_signal_name(number: u32) -> Option<&'static str> {
+    match number {
+        0 => Some(""),
+        number => NAMES.get(number as usize - 1).copied(),
+    }
+}
+
 /// Returns the message of a signal.
 pub(crate) fn signal(number: u32) -> proto::Signal {
     proto::Signal {
