@@ -1,7 +1,7 @@
 //! A black box for Linux hosts: the agent, and the readers of its dumps.
 //!
-//! Dependencies point one way: `cli` → `agent`, `api` → `kernel`, `ingest`, `identity`, `ring`, `incident`, `dump`, `store` → `event` →
-//! the wire ABI. Only `kernel` and `ingest` know aya. `ring`, `incident`, `dump` and `read` know no tokio and no wall
+//! Dependencies point one way: `cli` → `agent`, `api` → `kernel`, `ingest`, `identity`, `ring`, `incident`, `rules`, `dump`, `store` → `event` →
+//! the wire ABI. Only `kernel` and `ingest` know aya. `ring`, `incident`, `rules`, `dump` and `read` know no tokio and no wall
 //! clock: time is an argument.
 
 pub mod agent;
@@ -25,6 +25,7 @@ pub mod read;
 pub mod redact;
 pub mod report;
 pub mod ring;
+pub mod rules;
 pub mod sample;
 pub mod selftest;
 pub mod store;

@@ -15,6 +15,7 @@ mod host;
 mod lock;
 mod news;
 mod previous;
+mod reload;
 mod service;
 mod status;
 mod writer;
@@ -38,7 +39,7 @@ use crate::config::{Paths, RecordConfig, Seconds, saturating_ns};
 use crate::dump::{Limits, ProbeState};
 use crate::evidence::{Collectors, EvidenceConfig};
 use crate::identity::{Directory, Identities, Look, look_at_host};
-use crate::incident::{self, Engine, EngineConfig, Span, Subject};
+use crate::incident::{Engine, Subject};
 use crate::ingest::{Command, Commands, Connections, DataPlane, now_pair, samples};
 use crate::kernel::{self, Kernel, TaskIterator};
 use crate::redact::Rules;
@@ -46,6 +47,8 @@ use crate::ring::{FlightRing, OldArena, RingConfig};
 use crate::sample::{SampleConfig, Samples};
 use crate::store::{Budget, Store};
 use lock::Lock;
+pub use reload::Load;
+use reload::Reloader;
 use status::StatusMaker;
 use writer::Writer;
 
@@ -65,8 +68,9 @@ const LEARN_MAX: usize = 256;
 /// # Errors
 ///
 /// If recording cannot begin.
-pub fn run(paths: &Paths, config: &RecordConfig) -> Result<()> {
+pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
     config.validate()?;
+    let rules = reload::compile(config)?;
     kernel::check()?;
     let start = now_pair();
     fs::create_dir_all(&paths.run_dir)
@@ -112,7 +116,7 @@ pub fn run(paths: &Paths, config: &RecordConfig) -> Result<()> {
         rings,
         Arc::clone(&counters),
         flight,
-        Engine::new(engine_config(config)),
+        Engine::new(reload::limits(config), rules),
         saturating_ns(config.longest_before()),
         Connections {
             samples: inlet,
@@ -157,6 +161,8 @@ pub fn run(paths: &Paths, config: &RecordConfig) -> Result<()> {
         store: Arc::clone(&store),
         host: host.clone(),
     };
+    let described = serde_json::to_value(config).context("cannot describe the configuration")?;
+    let described = Arc::new(Mutex::new(described));
     let writer = Writer {
         store,
         limits: Limits {
@@ -164,7 +170,7 @@ pub fn run(paths: &Paths, config: &RecordConfig) -> Result<()> {
         },
         host,
         start,
-        config: serde_json::to_value(config).context("cannot describe the configuration")?,
+        config: Arc::clone(&described),
         probes: probes.clone(),
         evidence_patience: config.evidence_grace,
         status: Arc::clone(&dumps),
@@ -189,6 +195,12 @@ pub fn run(paths: &Paths, config: &RecordConfig) -> Result<()> {
         samples: sample_counters,
         dumps,
     };
+    let reloader = Reloader {
+        load,
+        running: Mutex::new(config.clone()),
+        described,
+        commands: commands.clone(),
+    };
     let (stop_looking, stopped) = bounded(0);
     let look = match tasks_to_look {
         Some(tasks) => {
@@ -201,7 +213,7 @@ pub fn run(paths: &Paths, config: &RecordConfig) -> Result<()> {
         None => None,
     };
     say(&started);
-    let served = control(listener, commands, maker);
+    let served = control(listener, commands, maker, reloader);
     drop::<Sender<()>>(stop_looking);
     if let Some(look) = look {
         join(look)?;
@@ -229,7 +241,12 @@ fn look_around(mut look: Look, commands: &Commands, stopped: &Receiver<()>) {
 }
 
 /// The control plane: runs until a signal says to stop.
-fn control(listener: UnixListenerStd, commands: Commands, maker: StatusMaker) -> Result<()> {
+fn control(
+    listener: UnixListenerStd,
+    commands: Commands,
+    maker: StatusMaker,
+    reloader: Reloader,
+) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -237,10 +254,19 @@ fn control(listener: UnixListenerStd, commands: Commands, maker: StatusMaker) ->
     let stop = commands.clone();
     let result = runtime.block_on(async move {
         let listener = UnixListener::from_std(listener)?;
+        let reloader = Arc::new(reloader);
         let (stopped, when_stopped) = oneshot::channel::<()>();
         let agent = Arc::new(api::Agent {
             commands: commands.clone(),
             status: Box::new(move |state| maker.status(state)),
+            reload: {
+                let reloader = Arc::clone(&reloader);
+                Box::new(move || reloader.reload())
+            },
+            rehearse: {
+                let reloader = Arc::clone(&reloader);
+                Box::new(move |rules| reloader.rehearse(rules))
+            },
         });
         tokio::spawn(service::keep_telling(Arc::clone(&agent)));
         let server = tokio::spawn(api::serve(listener, agent, async move {
@@ -254,7 +280,11 @@ fn control(listener: UnixListenerStd, commands: Commands, maker: StatusMaker) ->
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hang_up.recv() => break,
+                _ = hang_up.recv() => {
+                    let reloader = Arc::clone(&reloader);
+                    // It says itself how it went.
+                    tokio::task::spawn_blocking(move || reloader.reload());
+                }
                 _ = trigger.recv() => {
                     // Nobody waits for the answer: the dump's line is the answer.
                     let (reply, _) = oneshot::channel();
@@ -338,32 +368,6 @@ fn sample_config(config: &RecordConfig) -> SampleConfig {
     SampleConfig {
         interval: config.sample_interval,
         ignored: config.kernel_log_ignore.clone(),
-    }
-}
-
-fn engine_config(config: &RecordConfig) -> EngineConfig {
-    EngineConfig {
-        span: Span {
-            before_ns: saturating_ns(config.before),
-            after_ns: saturating_ns(config.after),
-        },
-        rule_spans: config
-            .rule_window
-            .iter()
-            .map(|window| {
-                let span = Span {
-                    before_ns: saturating_ns(window.before),
-                    after_ns: saturating_ns(window.after),
-                };
-                (window.rule, span)
-            })
-            .collect(),
-        cooldown_ns: saturating_ns(config.cooldown),
-        watch: config.watch.clone(),
-        limits: incident::Limits {
-            dumps_per_hour: config.limit_dumps_per_hour,
-            bytes_per_day: config.limit_bytes_per_day.0,
-        },
     }
 }
 

@@ -56,6 +56,7 @@ impl StatusMaker {
                 limited: incidents.limited_total,
                 news_dropped: state.news_dropped,
             },
+            rules: state.rules.clone(),
             samples: of_samples(&self.samples, self.config.sample_interval),
             dumps: dumps.clone(),
         }

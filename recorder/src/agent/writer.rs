@@ -29,7 +29,7 @@ pub(super) struct Writer {
     pub(super) limits: Limits,
     pub(super) host: Host,
     pub(super) start: ClockPair,
-    pub(super) config: serde_json::Value,
+    pub(super) config: Arc<Mutex<serde_json::Value>>,
     pub(super) probes: Vec<Probe>,
     /// How long a dump waits for its evidence.
     pub(super) evidence_patience: Duration,
@@ -115,6 +115,11 @@ impl Writer {
         self.commands.fill(&mut self.directory);
         previous::identify(old, &mut self.directory);
         let names = Names::new();
+        let config = self
+            .config
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let began = ClockPair {
             boot_ns: incident.window_start_boot_ns,
             unix_ns: recording.unix_ns_at(incident.window_start_boot_ns),
@@ -131,7 +136,7 @@ impl Writer {
                 error_ns: None,
             },
             directory: &self.directory,
-            config: &self.config,
+            config: &config,
             probes: &self.probes,
             // They went with the kernel side of it.
             kernel: &[],
@@ -190,6 +195,11 @@ impl Writer {
         };
         let names = Names::new();
         let error = wall_clock_error();
+        let config = self
+            .config
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let input = DumpInput {
             incident: &frozen.incident,
             frozen: &frozen.window,
@@ -201,7 +211,7 @@ impl Writer {
                 error_ns: error.map(|(_, ns)| ns),
             },
             directory: &self.directory,
-            config: &self.config,
+            config: &config,
             probes: &self.probes,
             kernel: &frozen.counters,
             evidence: &evidence,

@@ -14,10 +14,11 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::net::UnixStream;
 
-use super::types::{Failure, Status, TriggerReply, TriggerRequest};
+use super::types::{Failure, RehearseRequest, ReloadReply, Status, TriggerReply, TriggerRequest};
+use crate::rules::Rehearsal;
 
 /// How long the agent may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why the agent gave no answer.
 #[derive(Debug, Error)]
@@ -56,6 +57,16 @@ impl Client {
     /// Asks for a dump.
     pub fn trigger(&self, request: &TriggerRequest) -> Result<TriggerReply, ClientError> {
         self.request(Method::POST, "/v1/trigger", request)
+    }
+
+    /// Asks to read the configuration again.
+    pub fn reload(&self) -> Result<ReloadReply, ClientError> {
+        self.request(Method::POST, "/v1/reload", &())
+    }
+
+    /// Asks what rules would have done with what the ring holds.
+    pub fn rehearse(&self, request: &RehearseRequest) -> Result<Rehearsal, ClientError> {
+        self.request(Method::POST, "/v1/rules/test", request)
     }
 
     fn request<T: DeserializeOwned>(

@@ -13,15 +13,20 @@ use tokio::net::UnixListener;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::types::{Failure, Status, TriggerReply, TriggerRequest};
+use super::rules;
+use super::types::{Failure, ReloadReply, Status, TriggerReply, TriggerRequest};
 use crate::evidence::builtin::process_start_boot_ns;
 use crate::incident::Subject;
 use crate::ingest::{self, Command, Commands};
+use crate::rules::Rehearsal;
 
 /// How long the data plane may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest reason for a trigger, in bytes.
 const REASON_MAX: usize = 256;
+
+/// Shows what the ring holds to rules: to those of a text, if there is one.
+pub type Rehearse = Box<dyn Fn(Option<&str>) -> Result<Rehearsal, String> + Send + Sync>;
 
 /// The agent as its server sees it.
 pub struct Agent {
@@ -29,6 +34,10 @@ pub struct Agent {
     pub commands: Commands,
     /// Makes a status of what the data plane says.
     pub status: Box<dyn Fn(ingest::State) -> Status + Send + Sync>,
+    /// Reads the configuration again; may take a while.
+    pub reload: Box<dyn Fn() -> Result<ReloadReply, String> + Send + Sync>,
+    /// Shows what the ring holds to rules; may take a while.
+    pub rehearse: Rehearse,
 }
 
 /// Answers on `listener` until `stopped`.
@@ -44,6 +53,8 @@ pub async fn serve(
     let router = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/trigger", post(trigger))
+        .route("/v1/reload", post(rules::reload))
+        .route("/v1/rules/test", post(rules::rehearse))
         .fallback(unknown)
         .with_state(agent);
     axum::serve(listener, router)
@@ -119,7 +130,7 @@ fn living(pid: u32) -> Option<Subject> {
 async fn unknown() -> Response {
     failure(
         StatusCode::NOT_FOUND,
-        "no such request: there are GET /v1/status and POST /v1/trigger".into(),
+        "no such request: there are GET /v1/status, POST /v1/trigger, POST /v1/reload and POST /v1/rules/test".into(),
     )
 }
 
@@ -139,6 +150,6 @@ async fn ask<T>(
     ))
 }
 
-fn failure(status: StatusCode, error: String) -> Response {
+pub(super) fn failure(status: StatusCode, error: String) -> Response {
     (status, Json(Failure { error })).into_response()
 }

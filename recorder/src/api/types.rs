@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::dump::Probe;
+use crate::rules::RuleStats;
 
 /// What the agent does, holds and counts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,6 +33,9 @@ pub struct Status {
     pub lanes: Vec<LaneStatus>,
     /// What became of everything that could have been an incident.
     pub incidents: IncidentStatus,
+    /// What each rule has seen.
+    #[serde(default)]
+    pub rules: Vec<RuleStats>,
     /// The samples of the host and the kernel's log.
     #[serde(default)]
     pub samples: SampleStatus,
@@ -174,6 +178,24 @@ pub struct TriggerReply {
     pub incident: Uuid,
     /// Whether an earlier request had opened it.
     pub joined: bool,
+}
+
+/// What a reload did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadReply {
+    /// Rules in force.
+    pub rules: u64,
+    /// Settings that have changed and that only a restart takes.
+    pub needs_restart: Vec<String>,
+}
+
+/// Asks what rules would have done with what the ring holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RehearseRequest {
+    /// Rules as TOML, beside the built-in ones; absent for those in the agent's configuration files.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rules: Option<String>,
 }
 
 /// Why a request was not met.

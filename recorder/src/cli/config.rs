@@ -56,7 +56,7 @@ pub fn run(args: &Args, file: &ConfigFile) -> Result<ExitCode> {
             let settings = SETTINGS.iter().filter(shown);
             match json {
                 true => print_json(&loaded, settings)?,
-                false => print_toml(&loaded, settings)?,
+                false => print_toml(&loaded, settings, effective)?,
             }
         }
         Command::Check { json } => {
@@ -79,7 +79,11 @@ fn sources(loaded: &Loaded) -> String {
     files.collect::<Vec<_>>().join(", ")
 }
 
-fn print_toml<'a>(loaded: &Loaded, settings: impl Iterator<Item = &'a Setting>) -> io::Result<()> {
+fn print_toml<'a>(
+    loaded: &Loaded,
+    settings: impl Iterator<Item = &'a Setting>,
+    effective: bool,
+) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "# read: {}", sources(loaded))?;
     let mut table = "";
@@ -99,6 +103,15 @@ fn print_toml<'a>(loaded: &Loaded, settings: impl Iterator<Item = &'a Setting>) 
             Some(value) => writeln!(out, "{key} = {value}  # {origin}")?,
             None => writeln!(out, "# {key} is not set")?,
         }
+    }
+    for rule in &loaded.config.rules {
+        let origin = match &rule.place.path {
+            None if !effective => continue,
+            None => "built in".to_owned(),
+            Some(path) => format!("{}:{}", path.display(), rule.place.line),
+        };
+        let text = toml::to_string(rule).map_err(io::Error::other)?;
+        writeln!(out, "\n[[rule]]  # {origin}\n{}", text.trim_end())?;
     }
     for collector in &loaded.config.collectors {
         let origin = match loaded.collectors.get(&collector.name) {
@@ -133,7 +146,7 @@ fn print_json<'a>(loaded: &Loaded, settings: impl Iterator<Item = &'a Setting>) 
     writeln!(
         out,
         "{}",
-        json!({"files": loaded.files, "settings": settings, "collectors": collectors})
+        json!({"files": loaded.files, "settings": settings, "collectors": collectors, "rules": loaded.config.rules})
     )?;
     Ok(())
 }

@@ -18,7 +18,9 @@ pub mod merge;
 pub mod plan;
 mod reading;
 pub mod redact;
+pub mod reload;
 pub mod report;
+pub mod rules;
 pub mod run;
 pub mod selftest;
 pub mod serve;
@@ -125,6 +127,10 @@ enum Command {
     Completions(completions::Args),
     /// Write the manual
     Man(man::Args),
+    /// Check rules, try them, or list what they may ask
+    Rules(rules::Args),
+    /// Make the running recorder read its configuration again
+    Reload(reload::Args),
 }
 
 /// Runs the program.
@@ -168,6 +174,8 @@ pub fn main() -> ExitCode {
         Command::Config(args) => config::run(args, &file),
         Command::Completions(args) => completions::run(args, Cli::command()),
         Command::Man(args) => man::run(args, Cli::command()),
+        Command::Rules(args) => rules::run(args, &paths, &file),
+        Command::Reload(args) => reload::run(args, &paths),
     };
     finish(done)
 }

@@ -17,7 +17,9 @@ pub struct Args {
 
 /// Records until a signal ends it. `given` says which flags there were.
 pub fn run(args: &Args, paths: &Paths, file: &ConfigFile, given: &ArgMatches) -> Result<ExitCode> {
-    let loaded = file.load(&args.config, given)?;
-    agent::run(paths, &loaded.config)?;
+    let (file, flags, given) = (file.clone(), args.config.clone(), given.clone());
+    let load = move || Ok(file.load(&flags, &given)?.config);
+    let config = load()?;
+    agent::run(paths, &config, Box::new(load))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -24,8 +24,8 @@ use toml::de::{DeTable, DeValue};
 use super::settings::{SETTINGS, Setting};
 use super::suggest::nearest;
 use super::{Contradiction, RecordConfig};
-use crate::evidence::Collector;
-use crate::incident::Rule;
+use crate::evidence::{Builtin, Collector};
+use crate::rules::{self, Fault, RuleSet};
 
 /// Where the configuration is unless the user says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/recorder/recorder.toml";
@@ -106,6 +106,62 @@ pub enum ConfigError {
     /// Two settings contradict each other, or one cannot be.
     #[error(transparent)]
     Contradiction(#[from] Contradiction),
+    /// A rule makes no sense.
+    #[error("{}", faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Rules {
+        /// All that is wrong.
+        faults: Vec<Fault>,
+    },
+}
+
+impl From<Fault> for ConfigError {
+    fn from(fault: Fault) -> Self {
+        Self::Rules {
+            faults: vec![fault],
+        }
+    }
+}
+
+/// Checks the rules, and what refers to them.
+fn check_rules(loaded: &Loaded) -> Result<(), ConfigError> {
+    let config = &loaded.config;
+    RuleSet::compile(&config.rules, &config.rule_settings())
+        .map_err(|faults| ConfigError::Rules { faults })?;
+    let rules: Vec<&str> = config.rules.iter().map(|rule| rule.name.as_str()).collect();
+    let rules = [rules.as_slice(), &["manual"]].concat();
+    for collector in &config.collectors {
+        let Err(what) = collector.validate(&rules) else {
+            continue;
+        };
+        let text = format!("{COLLECTOR}: {what}");
+        return Err(match loaded.collectors.get(&collector.name) {
+            Some(Origin::File { path, line }) => ConfigError::Invalid {
+                path: path.clone(),
+                line: *line,
+                text,
+            },
+            _ => Contradiction(text).into(),
+        });
+    }
+    for rule in &config.rules {
+        for name in rule.collectors.iter().flatten() {
+            let own = config.collectors.iter().map(|one| one.name.as_str());
+            let mut known = own.chain(Builtin::ALL.map(Builtin::name)).chain(["none"]);
+            if !known.any(|one| one == name) {
+                return Err(rule
+                    .fault("collectors", format!("no collector {name:?}"))
+                    .into());
+            }
+        }
+        let before = rule.before.map(|time| time.0);
+        if let (Some(before), Some(max_age)) = (before, config.max_age)
+            && before > max_age
+        {
+            let text = "the ring keeps nothing as old: raise memory.max_age";
+            return Err(rule.fault("before", text).into());
+        }
+    }
+    Ok(())
 }
 
 impl ConfigFile {
@@ -121,6 +177,8 @@ impl ConfigFile {
             origins: BTreeMap::new(),
             collectors: BTreeMap::new(),
         };
+        // The built-in rules are the file before all files.
+        loaded.config.rules = rules::builtin();
         for path in self.files()? {
             let text = read(&path)?;
             take(&mut loaded, &path, &text)?;
@@ -137,6 +195,7 @@ impl ConfigFile {
         }
         let contradiction = loaded.config.validate();
         contradiction.map_err(|contradiction| located(contradiction, &loaded))?;
+        check_rules(&loaded)?;
         Ok(loaded)
     }
 
@@ -216,6 +275,12 @@ fn take(loaded: &mut Loaded, path: &Path, text: &str) -> Result<(), ConfigError>
             }
             continue;
         }
+        if name == rules::TABLE {
+            for rule in rules::read(Some(path), text, content)? {
+                rules::add(&mut loaded.config.rules, rule);
+            }
+            continue;
+        }
         let known = SETTINGS
             .iter()
             .any(|setting| setting.key.split('.').next() == Some(name));
@@ -252,10 +317,6 @@ fn take_collector(
     let deserializer = value.clone().into_deserializer();
     let collector = Collector::deserialize(deserializer)
         .map_err(|error: toml::de::Error| (error.span(), explained(COLLECTOR, error.message())))?;
-    let rules = Rule::ALL.map(Rule::name);
-    collector
-        .validate(&rules)
-        .map_err(|what| (None, format!("{COLLECTOR}: {what}")))?;
     let origin = Origin::File {
         path: path.to_owned(),
         line,
@@ -270,7 +331,7 @@ fn take_collector(
 }
 
 /// Puts what serde says of a table into our words: "unknown field `a`, expected one of `b`, `c`".
-fn explained(table: &str, message: &str) -> String {
+pub(crate) fn explained(table: &str, message: &str) -> String {
     let names: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     match names.split_first() {
         Some((key, known)) if message.starts_with("unknown field") => {
@@ -300,7 +361,7 @@ fn unknown(key: &str) -> String {
     let tables = SETTINGS
         .iter()
         .filter_map(|setting| setting.key.split('.').next())
-        .chain([COLLECTOR]);
+        .chain([COLLECTOR, rules::TABLE]);
     let candidate = match key.contains('.') {
         true => moved.or_else(|| nearest(key, keys)),
         false => nearest(key, tables).or(moved),
@@ -332,7 +393,7 @@ fn located(Contradiction(mut text): Contradiction, loaded: &Loaded) -> Contradic
 }
 
 /// Returns the line of an offset, from 1 on.
-fn line(text: &str, offset: usize) -> usize {
+pub(crate) fn line(text: &str, offset: usize) -> usize {
     let before = text.as_bytes().get(..offset).unwrap_or_default();
     1 + before.iter().filter(|byte| **byte == b'\n').count()
 }

@@ -19,9 +19,11 @@ use thiserror::Error;
 
 use crate::evidence::{Builtin, Collector};
 
-use crate::incident::Rule;
+use crate::incident::Span;
+use crate::rules::{self, RuleSpec};
 
 pub use file::{ConfigError, ConfigFile, Loaded, Origin};
+pub(crate) use file::{explained, line as line_of};
 pub use settings::{SETTINGS, Setting};
 pub use suggest::nearest;
 
@@ -158,6 +160,9 @@ pub struct RecordConfig {
     /// Collectors of one's own: only files define them.
     #[arg(skip)]
     pub collectors: Vec<Collector>,
+    /// Rules: only files define them, beside the built-in ones.
+    #[arg(skip = rules::builtin())]
+    pub rules: Vec<RuleSpec>,
     /// What this place is called, in every dump: "paris-1"
     #[arg(long, value_name = "NAME", env = "RECORDER_ENVIRONMENT")]
     pub environment: Option<String>,
@@ -176,9 +181,30 @@ pub struct RecordConfig {
 pub struct Contradiction(String);
 
 impl RecordConfig {
+    /// Returns what holds for every rule that does not say otherwise.
+    pub fn rule_settings(&self) -> rules::Settings {
+        let span = |before, after| Span {
+            before_ns: saturating_ns(before),
+            after_ns: saturating_ns(after),
+        };
+        let of_rule =
+            |window: &RuleWindow| (window.rule.clone(), span(window.before, window.after));
+        rules::Settings {
+            span: span(self.before, self.after),
+            spans: self.rule_window.iter().map(of_rule).collect(),
+            cooldown_ns: saturating_ns(self.cooldown),
+            watch: self.watch.clone(),
+        }
+    }
+
     /// Returns how far back the window of any rule reaches.
     pub fn longest_before(&self) -> Duration {
-        let of_rules = self.rule_window.iter().map(|window| window.before);
+        let written = self.rules.iter().filter_map(|rule| Some(rule.before?.0));
+        let of_rules = self
+            .rule_window
+            .iter()
+            .map(|window| window.before)
+            .chain(written);
         of_rules.fold(self.before, Duration::max)
     }
 
@@ -283,8 +309,7 @@ impl RecordConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RuleWindow {
     /// The rule.
-    #[serde(serialize_with = "rule_name")]
-    pub rule: Rule,
+    pub rule: String,
     /// How much before an incident.
     #[serde(rename = "before_ns", serialize_with = "nanoseconds")]
     pub before: Duration,
@@ -303,13 +328,8 @@ impl FromStr for RuleWindow {
         let Some((name, (before, after))) = parts else {
             return Err("write a rule and its window: \"oom-kill=5m/10s\"".into());
         };
-        let rule = Rule::ALL.into_iter().find(|rule| rule.name() == name);
-        let Some(rule) = rule else {
-            let names = Rule::ALL.map(Rule::name).join(", ");
-            return Err(format!("no rule {name:?}: there are {names}"));
-        };
         Ok(Self {
-            rule,
+            rule: name.to_owned(),
             before: duration(before)?,
             after: duration(after)?,
         })
@@ -319,7 +339,7 @@ impl FromStr for RuleWindow {
 impl fmt::Display for RuleWindow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (before, after) = (self.before.as_secs_f64(), self.after.as_secs_f64());
-        write!(f, "{}={before}s/{after}s", self.rule.name())
+        write!(f, "{}={before}s/{after}s", self.rule)
     }
 }
 
@@ -483,10 +503,6 @@ fn optional_nanoseconds<S: Serializer>(
     duration.map(saturating_ns).serialize(serializer)
 }
 
-fn rule_name<S: Serializer>(rule: &Rule, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(rule.name())
-}
-
 /// Returns a duration in nanoseconds.
 pub fn saturating_ns(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
@@ -530,10 +546,10 @@ mod tests {
             assert!(bad.parse::<Bytes>().is_err(), "{bad}");
         }
         let window: RuleWindow = "oom-kill=5m/1.5s".parse().expect("valid");
-        assert_eq!(window.rule, Rule::OomKill);
+        assert_eq!(window.rule, "oom-kill");
         assert_eq!(window.before, Duration::from_secs(300));
         assert_eq!(window.to_string().parse(), Ok(window));
-        for bad in ["", "oom-kill", "oom-kill=5m", "oom=5m/1s", "oom-kill=5/1"] {
+        for bad in ["", "oom-kill", "oom-kill=5m", "oom-kill=5/1"] {
             assert!(bad.parse::<RuleWindow>().is_err(), "{bad}");
         }
         for bad in ["", "60", "-5s", "soon"] {

@@ -162,7 +162,10 @@ impl Collection {
     /// Returns whether a collector runs for the rule of this incident.
     fn is_wanted(&self, planned: &Planned) -> bool {
         let rule = self.incident.rule.as_str();
-        planned.rules.is_empty() || planned.rules.iter().any(|name| name == rule)
+        match &self.incident.collectors {
+            Some(named) => named.contains(&planned.name),
+            None => planned.rules.is_empty() || planned.rules.iter().any(|name| name == rule),
+        }
     }
 
     /// Takes what has been collected, once it is complete or `patience` has passed; collectors still running are ended, and

@@ -8,7 +8,7 @@ use recorder_ebpf::abi::{
 };
 
 use super::users::Users;
-use super::{CgroupKey, Page, Placement, Process, exec_and_exe, met};
+use super::{CgroupKey, Identities, Page, Placement, Process, exec_and_exe, met};
 use crate::event::{Body, Event, name_of_bytes, path_of_names, proto, unless_unset};
 use crate::kernel::memory_hierarchy;
 
@@ -27,6 +27,53 @@ pub struct Directory {
 }
 
 impl Directory {
+    /// Makes one that knows only what tables say of the processes and cgroups of one record, and of no user's name.
+    ///
+    /// `memory` is the number of the hierarchy that has the memory controller.
+    pub fn of_record(identities: &Identities, record: &[u8], memory: Option<u32>) -> Self {
+        let mut directory = Self {
+            memory,
+            ..Self::default()
+        };
+        let Some(header) = abi::decode::<Header>(record) else {
+            return directory;
+        };
+        let mut pids = [Some(header.tgid), None, None];
+        let mut cgroups = [Some((0, header.cgroup_id)), None, None];
+        match EventKind::from_number(header.kind) {
+            Some(EventKind::ProcessExec) => {
+                let exec = exec_and_exe(record);
+                cgroups[1] = memory.zip(exec.map(|(exec, _)| exec.memory_cgroup_id));
+            }
+            Some(EventKind::ProcessExit) => {
+                pids[1] = abi::decode::<abi::Exit>(record).map(|exit| exit.parent_tgid);
+            }
+            Some(EventKind::SignalFatal) => {
+                let fatal = abi::decode::<abi::SignalFatal>(record);
+                pids[1] = fatal.map(|fatal| fatal.lineage.parent_tgid);
+            }
+            Some(EventKind::OomKill) => {
+                if let Some(kill) = abi::decode::<OomKill>(record) {
+                    pids[1] = Some(kill.lineage.parent_tgid);
+                    pids[2] = Some(kill.trigger_tgid);
+                    cgroups[1] = memory.map(|memory| (memory, kill.memory_cgroup_id));
+                    cgroups[2] = Some((0, kill.trigger_cgroup_id));
+                }
+            }
+            _ => {}
+        }
+        let processes = pids.iter().flatten();
+        let processes = processes.filter_map(|pid| identities.processes.get(pid).cloned());
+        directory.processes.extend(processes);
+        for key in cgroups.into_iter().flatten() {
+            if let Some(path) = identities.cgroups.get(&key) {
+                directory.cgroups.insert(key, Arc::clone(path));
+            }
+        }
+        directory.finish();
+        directory
+    }
+
     /// Forgets everything, and reads what the host has: for the next dump.
     pub fn begin(&mut self) {
         self.processes = Vec::new();

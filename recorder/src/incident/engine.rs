@@ -2,18 +2,18 @@
 
 use std::collections::VecDeque;
 
-use recorder_ebpf::abi::{EventKind, Header};
+use recorder_ebpf::abi::EventKind;
 use uuid::{NoContext, Timestamp, Uuid};
 
 use super::{
-    EngineConfig, EngineStats, Incident, NoDump, Outcome, Rule, Storm, Subject, Trigger,
+    EngineStats, Incident, Limits, MANUAL, NoDump, Outcome, Severity, Storm, Subject, Trigger,
     cooldown::Cooldowns,
     fingerprint::{self, Fingerprint},
     limits::Spent,
-    rule::{self, Finding, WatchList},
     summary,
 };
-use crate::event::{self, ClockPair};
+use crate::event::{self, Body, ClockPair, Event};
+use crate::rules::{Fired, RuleSet, RuleStats};
 
 /// Most incidents that are open at once.
 pub const OPEN_MAX: usize = 8;
@@ -23,8 +23,8 @@ pub const PROCESSES_MAX: usize = 256;
 /// Decides which records are incidents.
 #[derive(Debug)]
 pub struct Engine {
-    config: EngineConfig,
-    watch: WatchList,
+    limits: Limits,
+    rules: RuleSet,
     open: Vec<Open>,
     cooldowns: Cooldowns,
     /// Processes that died and the failure each died of. A process dies once: whichever of its records comes first, the crash
@@ -59,12 +59,9 @@ struct Process {
 }
 
 impl Process {
-    fn of(header: &Header) -> Option<Self> {
-        let Header {
-            tgid,
-            start_boot_ns,
-            ..
-        } = *header;
+    fn of(body: &Body) -> Option<Self> {
+        let process = body.process()?;
+        let (tgid, start_boot_ns) = (process.pid?, process.start_boot_ns?);
         let known = tgid != 0 && start_boot_ns != 0;
         known.then_some(Self {
             tgid,
@@ -85,12 +82,21 @@ pub struct Manual {
 }
 
 /// A trigger as the decisions about it see it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Failure {
-    rule: Rule,
+    rule: Fired,
     fingerprint: Fingerprint,
+    /// The process that it happened to, if that tells failures apart.
     process: Option<Process>,
+    /// Whether the process died of it.
+    is_death: bool,
     boot_ns: u64,
+}
+
+impl Failure {
+    fn is_manual(&self) -> bool {
+        self.rule.name == MANUAL
+    }
 }
 
 /// Where a trigger goes.
@@ -115,10 +121,10 @@ struct Story {
 
 impl Engine {
     /// Returns an engine that has seen nothing.
-    pub fn new(config: EngineConfig) -> Self {
+    pub fn new(limits: Limits, rules: RuleSet) -> Self {
         Self {
-            watch: WatchList::new(&config.watch),
-            config,
+            limits,
+            rules,
             open: Vec::with_capacity(OPEN_MAX),
             cooldowns: Cooldowns::default(),
             deaths: VecDeque::with_capacity(PROCESSES_MAX),
@@ -129,44 +135,109 @@ impl Engine {
 
     /// Looks at a record; returns what it did, if a rule fires on it.
     ///
-    /// `clocks` date the incident's id. A record that cannot be decoded is no trigger.
-    pub fn on_record(&mut self, record: &[u8], clocks: ClockPair) -> Option<Outcome> {
-        let Finding {
-            rule,
-            fingerprint,
-            kind,
-            header,
-        } = rule::find(record, &self.watch)?;
+    /// `name` is called for an event whose rules ask who its process is. `clocks` date the incident's id. A record that
+    /// cannot be decoded is no trigger. One that no rule may match is not decoded.
+    pub fn on_record(
+        &mut self,
+        record: &[u8],
+        clocks: ClockPair,
+        name: impl FnOnce(&mut Event),
+    ) -> Option<Outcome> {
+        let kind = self.rules.wants(record)?;
+        let mut event = event::decode(kind.lane(), record);
+        if self.rules.wants_names(kind) {
+            name(&mut event);
+        }
+        self.on_event(kind, &event, clocks)
+    }
+
+    /// Returns whether a rule may match a record.
+    pub fn wants(&self, record: &[u8]) -> bool {
+        self.rules.wants(record).is_some()
+    }
+
+    /// Looks at an event; returns what it did, if a rule fires on it.
+    pub fn on_event(
+        &mut self,
+        kind: EventKind,
+        event: &Event,
+        clocks: ClockPair,
+    ) -> Option<Outcome> {
+        let body = &event.body;
+        if matches!(body, Body::Unknown(_)) {
+            return None;
+        }
+        let fired = self.rules.look(kind, body, event.boot_ns)?;
+        // What takes several events is about all of them.
+        let is_one = fired.group.is_none() && fired.counted.is_none();
+        let is_death = matches!(
+            body,
+            Body::SignalFatal(_) | Body::OomKill(_) | Body::ProcessExit(_)
+        );
         let failure = Failure {
-            rule,
-            fingerprint,
-            process: Process::of(&header),
-            boot_ns: header.boot_ns,
+            fingerprint: fingerprint::of_event(&fired.name, fired.group.as_deref(), body),
+            process: Process::of(body).filter(|_| is_one),
+            is_death: is_death && is_one,
+            boot_ns: event.boot_ns,
+            rule: fired,
         };
+        let counted = failure.rule.counted.clone();
         Some(self.take(failure, || {
-            let body = event::decode(kind.lane(), record).body;
+            let mut summary = summary::sentence(body);
+            if let Some(counted) = counted {
+                summary += &format!(" ({counted})");
+            }
             Story {
-                unix_ns: clocks.unix_ns_at(header.boot_ns),
-                summary: summary::sentence(&body),
+                unix_ns: clocks.unix_ns_at(event.boot_ns),
+                summary,
                 trigger: Trigger {
                     event_type: kind.name().into(),
-                    boot_ns: header.boot_ns,
-                    cpu: header.cpu,
-                    sequence: header.seq,
+                    boot_ns: event.boot_ns,
+                    cpu: event.cpu,
+                    sequence: event.sequence,
                 },
-                subject: summary::subject(&body),
+                subject: summary::subject(body),
                 reason: None,
             }
         }))
+    }
+
+    /// Puts other rules in force. Those that are the same go on counting where they were; open incidents are not touched.
+    pub fn set_rules(&mut self, mut rules: RuleSet, limits: Limits) {
+        self.limits = limits;
+        rules.adopt(std::mem::take(&mut self.rules));
+        self.rules = rules;
+    }
+
+    /// Returns which condition has erred for the first time. Call until `None`.
+    pub fn take_fault(&mut self) -> Option<String> {
+        self.rules.take_fault()
+    }
+
+    /// Returns what the rules have seen.
+    pub fn rule_stats(&self) -> Vec<RuleStats> {
+        self.rules.stats()
     }
 
     /// Opens an incident at a person's request, or joins the one that an earlier request opened. Cooldowns and limits do not
     /// apply.
     pub fn trigger_manual(&mut self, manual: Manual, now: ClockPair) -> Outcome {
         let failure = Failure {
-            rule: Rule::Manual,
+            rule: Fired {
+                name: MANUAL.into(),
+                severity: Severity::Low,
+                tags: Vec::new(),
+                collectors: None,
+                notify: None,
+                span: self.rules.manual_span(),
+                cooldown_ns: 0,
+                group: None,
+                counted: None,
+                also: Vec::new(),
+            },
             fingerprint: fingerprint::manual(),
             process: None,
+            is_death: false,
             boot_ns: now.boot_ns,
         };
         self.take(failure, || Story {
@@ -190,11 +261,11 @@ impl Engine {
     fn take(&mut self, mut failure: Failure, story: impl FnOnce() -> Story) -> Outcome {
         match self.decide(&mut failure) {
             Verdict::Open { suppressed_before } => {
-                let incident = self.incident(&failure, suppressed_before, story());
-                self.spent.begin(&self.config.limits, failure.boot_ns);
+                let incident = incident(&failure, suppressed_before, story());
+                self.spent.begin(&self.limits, failure.boot_ns);
                 let until = incident
                     .window_end_boot_ns
-                    .saturating_add(self.config.cooldown_ns);
+                    .saturating_add(failure.rule.cooldown_ns);
                 self.cooldowns
                     .start(failure.fingerprint, &incident, until, true);
                 self.open.push(Open {
@@ -208,14 +279,12 @@ impl Engine {
             Verdict::Suppress => Outcome::Suppressed,
             Verdict::Refuse(why) => {
                 let (fingerprint, boot_ns) = (failure.fingerprint, failure.boot_ns);
-                if failure.rule == Rule::Manual
-                    || self.cooldowns.count_undumped(fingerprint, boot_ns)
-                {
+                if failure.is_manual() || self.cooldowns.count_undumped(fingerprint, boot_ns) {
                     return Outcome::Counted(why);
                 }
                 let suppressed_before = self.cooldowns.suppressed(fingerprint);
-                let incident = self.incident(&failure, suppressed_before, story());
-                let until = boot_ns.saturating_add(self.config.cooldown_ns.max(UNDUMPED_NS));
+                let incident = incident(&failure, suppressed_before, story());
+                let until = boot_ns.saturating_add(failure.rule.cooldown_ns.max(UNDUMPED_NS));
                 self.cooldowns.start(fingerprint, &incident, until, false);
                 Outcome::Undumped(Box::new(incident), why)
             }
@@ -310,17 +379,17 @@ impl Engine {
     /// Returns whether the trigger is to be suppressed, and counts it there if it is. A person's request never is.
     fn is_cooling_down(&mut self, failure: &Failure) -> bool {
         let cooldowns = &mut self.cooldowns;
-        failure.rule != Rule::Manual && cooldowns.suppress(failure.fingerprint, failure.boot_ns)
+        !failure.is_manual() && cooldowns.suppress(failure.fingerprint, failure.boot_ns)
     }
 
     /// Returns why there can be no further dump now, if there cannot.
     fn refusal(&mut self, failure: &Failure) -> Option<NoDump> {
         if self.open.len() == OPEN_MAX {
             Some(NoDump::TooManyOpen)
-        } else if failure.rule == Rule::Manual {
+        } else if failure.is_manual() {
             None
         } else {
-            self.spent.forbids(&self.config.limits, failure.boot_ns)
+            self.spent.forbids(&self.limits, failure.boot_ns)
         }
     }
 
@@ -336,7 +405,7 @@ impl Engine {
         let Some(process) = failure.process else {
             return;
         };
-        if !failure.rule.is_death() || self.death_of(failure.process).is_some() {
+        if !failure.is_death || self.death_of(failure.process).is_some() {
             return;
         }
         if self.deaths.len() == PROCESSES_MAX {
@@ -344,33 +413,27 @@ impl Engine {
         }
         self.deaths.push_back((process, failure.fingerprint));
     }
+}
 
-    fn incident(&self, failure: &Failure, suppressed_before: u64, story: Story) -> Incident {
-        let (window_start_boot_ns, window_end_boot_ns) = self.window(failure);
-        Incident {
-            id: id_at(story.unix_ns),
-            rule: failure.rule.name().into(),
-            severity: failure.rule.severity(),
-            summary: story.summary,
-            trigger: story.trigger,
-            subject: story.subject,
-            fingerprint: failure.fingerprint.to_string(),
-            reason: story.reason,
-            window_start_boot_ns,
-            window_end_boot_ns,
-            suppressed_before,
-            ..Incident::default()
-        }
-    }
-
-    /// Returns start and end of the window around a trigger.
-    fn window(&self, failure: &Failure) -> (u64, u64) {
-        let spans = &self.config.rule_spans;
-        let span = spans.get(&failure.rule).unwrap_or(&self.config.span);
-        (
-            failure.boot_ns.saturating_sub(span.before_ns),
-            failure.boot_ns.saturating_add(span.after_ns),
-        )
+fn incident(failure: &Failure, suppressed_before: u64, story: Story) -> Incident {
+    let rule = failure.rule.clone();
+    Incident {
+        id: id_at(story.unix_ns),
+        rule: rule.name,
+        severity: rule.severity,
+        tags: rule.tags,
+        also: rule.also,
+        summary: story.summary,
+        trigger: story.trigger,
+        subject: story.subject,
+        fingerprint: failure.fingerprint.to_string(),
+        reason: story.reason,
+        window_start_boot_ns: failure.boot_ns.saturating_sub(rule.span.before_ns),
+        window_end_boot_ns: failure.boot_ns.saturating_add(rule.span.after_ns),
+        followers: 0,
+        suppressed_before,
+        collectors: rule.collectors,
+        notify: rule.notify,
     }
 }
 

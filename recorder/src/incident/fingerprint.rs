@@ -2,13 +2,10 @@
 
 use std::fmt;
 
-use recorder_ebpf::abi::{
-    COMM_LEN, Exit, IoError, OomKill, SENDER_KERNEL, SIGNAL_HAS_SENDER, SignalFatal, TaskHung,
-    WritebackError,
-};
 use sha2::{Digest, Sha256};
 
-use super::Rule;
+use super::MANUAL;
+use crate::event::{Body, proto};
 
 /// Equal for the same failure again, on any host and in any version of the program that computes it.
 ///
@@ -31,9 +28,9 @@ impl Fingerprint {
         Self(number)
     }
 
-    fn of<const N: usize>(rule: Rule, parts: [&[u8]; N]) -> Self {
+    fn of(rule: &str, parts: &[&[u8]]) -> Self {
         let mut hash = Sha256::new();
-        for part in [rule.name().as_bytes()].into_iter().chain(parts) {
+        for part in [rule.as_bytes()].iter().chain(parts) {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
         }
@@ -43,136 +40,127 @@ impl Fingerprint {
     }
 }
 
-pub(super) fn fatal_signal(fatal: &SignalFatal) -> Fingerprint {
-    const IN_FILE: i32 = 1;
-    const PAGE_MASK: u64 = 0xfff;
-
-    let number = fatal.signal.to_le_bytes();
-    let of = |how: &[u8], place: &[u8], offset: u64| {
-        let program = Program::of(&fatal.header.comm);
-        let parts = [program.name(), &number, how, place, &offset.to_le_bytes()];
-        Fingerprint::of(Rule::FatalSignal, parts)
-    };
-    let sender = &fatal.sender;
-    let from_another = fatal.header.flags & SIGNAL_HAS_SENDER != 0
-        && sender.flags & SENDER_KERNEL == 0
-        && sender.tgid != fatal.header.tgid;
-    let at_any_time = [libc::SIGQUIT, libc::SIGXCPU].map(|signal| signal as u32);
-    if from_another {
-        of(b"sender", Program::of(&sender.comm).name(), 0)
-    } else if at_any_time.contains(&fatal.signal) {
-        of(b"anywhere", &[], 0)
-    } else if fatal.stack_len > 0 && fatal.frames[0].status == IN_FILE {
-        let frame = &fatal.frames[0];
-        of(b"frame", &frame.build_id, frame.offset_or_ip)
-    } else {
-        of(b"page", &[], fatal.ip & PAGE_MASK)
+/// Returns the fingerprint of an event on which a rule fired: of the values that the rule groups by, if it does.
+pub(super) fn of_event(rule: &str, group: Option<&[String]>, body: &Body) -> Fingerprint {
+    if let Some(group) = group {
+        let parts: Vec<&[u8]> = group.iter().map(|value| value.as_bytes()).collect();
+        return Fingerprint::of(rule, &parts);
+    }
+    let program = program(body.process());
+    match body {
+        Body::SignalFatal(fatal) => fatal_signal(rule, &program, fatal),
+        Body::OomKill(kill) => {
+            let cgroup = kill.memory_cgroup_id.unwrap_or(0).to_le_bytes();
+            Fingerprint::of(rule, &[&cgroup, program.as_bytes()])
+        }
+        Body::IoError(error) => {
+            let text = |text: &Option<String>| text.clone().unwrap_or_default();
+            let status = error.status_number.unwrap_or(0).to_le_bytes();
+            let (device, operation) = (text(&error.device), text(&error.operation));
+            let (name, errno) = (text(&error.status), text(&error.errno));
+            let texts = [device, operation, name, errno];
+            let [device, operation, name, errno] = texts.each_ref().map(String::as_bytes);
+            Fingerprint::of(rule, &[device, operation, name, errno, &status])
+        }
+        Body::WritebackError(error) => {
+            let texts = [&error.device, &error.errno].map(|text| text.as_deref().unwrap_or(""));
+            Fingerprint::of(rule, &texts.map(str::as_bytes))
+        }
+        Body::ProcessExit(exit) => {
+            let signal = exit.signal.as_ref().and_then(|signal| signal.number);
+            let code = exit.exit_code.unwrap_or(0) << 8;
+            let status = (signal.unwrap_or(0) | code).to_le_bytes();
+            Fingerprint::of(rule, &[program.as_bytes(), &status])
+        }
+        Body::TaskHung(_) | Body::ProcessExec(_) | Body::SignalSent(_) => {
+            Fingerprint::of(rule, &[program.as_bytes()])
+        }
+        Body::Note(_)
+        | Body::SampleSystem(_)
+        | Body::SampleProcess(_)
+        | Body::SampleCgroup(_)
+        | Body::KernelLog(_)
+        | Body::CgroupMkdir(_)
+        | Body::CgroupRmdir(_)
+        | Body::Loss(_)
+        | Body::Unknown(_) => Fingerprint::of(rule, &[]),
     }
 }
 
-pub(super) fn oom_kill(kill: &OomKill) -> Fingerprint {
-    let cgroup = kill.memory_cgroup_id.to_le_bytes();
-    let victim = Program::of(&kill.header.comm);
-    Fingerprint::of(Rule::OomKill, [&cgroup, victim.name()])
-}
+fn fatal_signal(rule: &str, program: &str, fatal: &proto::SignalFatal) -> Fingerprint {
+    const PAGE_MASK: u64 = 0xfff;
 
-pub(super) fn io_error(error: &IoError) -> Fingerprint {
-    const OPERATION: u32 = 0xff;
-    let numbers = [
-        error.major,
-        error.minor,
-        error.cmd_flags & OPERATION,
-        error.status,
-        error.errno,
-    ];
-    let parts = numbers.map(u32::to_le_bytes);
-    Fingerprint::of(Rule::IoError, parts.each_ref().map(|part| part.as_slice()))
-}
-
-pub(super) fn writeback_error(error: &WritebackError) -> Fingerprint {
-    let device = error.device.to_le_bytes();
-    let errno = error.errno.to_le_bytes();
-    Fingerprint::of(Rule::WritebackError, [&device, &errno])
-}
-
-pub(super) fn task_hung(hung: &TaskHung) -> Fingerprint {
-    let program = Program::of(&hung.header.comm);
-    Fingerprint::of(Rule::TaskHung, [program.name()])
-}
-
-pub(super) fn watched_exit(exit: &Exit) -> Fingerprint {
-    let program = Program::of(&exit.header.comm);
-    let status = exit_status(exit).to_le_bytes();
-    Fingerprint::of(Rule::WatchedExit, [program.name(), &status])
+    let signal = fatal.signal.as_ref().and_then(|signal| signal.number);
+    let signal = signal.unwrap_or(0);
+    let of = |how: &[u8], place: &[u8], offset: u64| {
+        let (number, offset) = (signal.to_le_bytes(), offset.to_le_bytes());
+        Fingerprint::of(rule, &[program.as_bytes(), &number, how, place, &offset])
+    };
+    let pid = fatal.process.as_ref().and_then(|process| process.pid);
+    let sender = fatal.sender.as_ref();
+    let another = sender.filter(|sender| sender.kernel != Some(true) && sender.pid != pid);
+    let at_any_time = [libc::SIGQUIT, libc::SIGXCPU].map(|signal| signal as u32);
+    let frame = fatal.stack.first();
+    let place = frame.and_then(|frame| Some((frame.build_id.as_ref()?, frame.offset?)));
+    if let Some(sender) = another {
+        let name = without_digits(sender.comm.as_deref().unwrap_or(""));
+        of(b"sender", name.as_bytes(), 0)
+    } else if at_any_time.contains(&signal) {
+        of(b"anywhere", &[], 0)
+    } else if let Some((build_id, offset)) = place {
+        of(b"frame", build_id.as_bytes(), offset)
+    } else {
+        of(b"page", &[], fatal.ip.unwrap_or(0) & PAGE_MASK)
+    }
 }
 
 pub(super) fn manual() -> Fingerprint {
-    Fingerprint::of(Rule::Manual, [])
+    Fingerprint::of(MANUAL, &[])
 }
 
-/// Returns the wait status without the core-dump flag, which depends on limits and not on the failure.
-pub(super) fn exit_status(exit: &Exit) -> u32 {
-    const CORE_DUMPED: u32 = 0x80;
-    exit.status & !CORE_DUMPED
+/// Returns the name of a process's thread without what tells its like apart.
+fn program(process: Option<&proto::Process>) -> String {
+    without_digits(
+        process
+            .and_then(|process| process.comm.as_deref())
+            .unwrap_or(""),
+    )
 }
 
-/// A thread's name, with a `#` for each run of digits.
-struct Program {
-    name: [u8; COMM_LEN],
-    len: usize,
-}
-
-impl Program {
-    fn of(comm: &[u8; COMM_LEN]) -> Self {
-        let mut program = Self {
-            name: [0; COMM_LEN],
-            len: 0,
-        };
-        for byte in comm.iter().take_while(|byte| **byte != 0) {
-            let byte = if byte.is_ascii_digit() { b'#' } else { *byte };
-            if byte == b'#' && program.name().last() == Some(&b'#') {
-                continue;
-            }
-            program.name[program.len] = byte;
-            program.len += 1;
+/// Returns a name with a `#` for each run of digits.
+fn without_digits(name: &str) -> String {
+    let mut program = String::with_capacity(name.len());
+    for letter in name.chars() {
+        let letter = if letter.is_ascii_digit() { '#' } else { letter };
+        if letter != '#' || !program.ends_with('#') {
+            program.push(letter);
         }
-        program
     }
-
-    fn name(&self) -> &[u8] {
-        &self.name[..self.len]
-    }
+    program
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn program(comm: &str) -> String {
-        let mut bytes = [0; COMM_LEN];
-        bytes[..comm.len()].copy_from_slice(comm.as_bytes());
-        String::from_utf8_lossy(Program::of(&bytes).name()).into_owned()
-    }
-
     #[test]
     fn digits_do_not_tell_programs_apart() {
-        assert_eq!(program("worker-7"), "worker-#");
-        assert_eq!(program("worker-12"), "worker-#");
-        assert_eq!(program("kworker/u8:3-ev"), "kworker/u#:#-ev");
-        assert_eq!(program("123456789012345"), "#");
-        assert_eq!(
-            program("abcdefghijklmnop"),
-            "abcdefghijklmnop",
-            "no NUL at all"
-        );
-        assert_eq!(program(""), "");
+        for (name, program) in [
+            ("worker-7", "worker-#"),
+            ("worker-12", "worker-#"),
+            ("kworker/u8:3-ev", "kworker/u#:#-ev"),
+            ("123456789012345", "#"),
+            ("", ""),
+        ] {
+            assert_eq!(without_digits(name), program);
+        }
     }
 
     #[test]
     fn parts_do_not_run_into_each_other() {
-        let one = Fingerprint::of(Rule::IoError, [b"ab", b"c"]);
-        assert_ne!(one, Fingerprint::of(Rule::IoError, [b"a", b"bc"]));
-        assert_ne!(one, Fingerprint::of(Rule::TaskHung, [b"ab", b"c"]));
+        let one = Fingerprint::of("io-error", &[b"ab", b"c"]);
+        assert_ne!(one, Fingerprint::of("io-error", &[b"a", b"bc"]));
+        assert_ne!(one, Fingerprint::of("task-hung", &[b"ab", b"c"]));
     }
 
     #[test]

@@ -1,14 +1,19 @@
 //! Incidents: which record starts one, which joins one, which is only counted.
 //!
-//! | rule | fires on | the same failure again (its fingerprint) |
-//! |---|---|---|
-//! | `fatal-signal` | `signal.fatal` with a signal that dumps core by default | program, signal, and where it was: see below |
-//! | `oom-kill` | `oom.kill` | memory cgroup, victim |
-//! | `io-error` | `io.error` | device, operation, status or errno |
-//! | `writeback-error` | `fs.writeback_error` | device, errno |
-//! | `task-hung` | `task.hung` | program |
-//! | `watched-exit` | `process.exit` of a watched name, by a signal or with a code other than 0 | program, code or signal |
-//! | `manual` | a person's request | every request |
+//! A rule fires on an event: see [`rules`](crate::rules). The same failure again, by its fingerprint, is that of the same
+//! rule with
+//!
+//! | event | the same |
+//! |---|---|
+//! | any, and the rule groups | values that it groups by |
+//! | `signal.fatal` | program, signal, and where it was: see below |
+//! | `oom.kill` | memory cgroup, victim |
+//! | `io.error` | device, operation, status |
+//! | `fs.writeback_error` | device, errno |
+//! | `process.exit` | program, code or signal |
+//! | `process.exec`, `signal.sent`, `task.hung` | program |
+//! | another | nothing more |
+//! | a person's request | nothing more |
 //!
 //! A program is known by the name of its thread with each run of digits taken as one, so that `worker-7` and `worker-12`
 //! are the same. Where a fault was is the build ID and file offset of the innermost frame, which do not depend on where the
@@ -33,17 +38,18 @@ mod engine;
 mod fingerprint;
 mod limits;
 mod outcome;
-mod rule;
 mod storm;
 mod summary;
 #[cfg(test)]
 mod tests;
 mod types;
 
-pub use config::{EngineConfig, Limits, Span};
+/// Name of the rule that a person's request is.
+pub const MANUAL: &str = "manual";
+
+pub use config::{Limits, Span};
 pub use cooldown::{FINGERPRINTS_MAX, UNDUMPED_MAX};
 pub use engine::{Engine, Manual, OPEN_MAX, PROCESSES_MAX};
 pub use outcome::{EngineStats, Outcome};
-pub use rule::Rule;
 pub use storm::{NoDump, Storm};
 pub use types::{Incident, Severity, Subject, Trigger};

@@ -18,18 +18,34 @@ pub(super) fn sentence(body: &Body) -> String {
             process(hung.process.as_ref())
         ),
         Body::ProcessExit(exit) => exit_of(exit),
+        Body::ProcessExec(exec) => format!(
+            "{} executed {}",
+            process(exec.process.as_ref()),
+            exec.filename.as_deref().unwrap_or("a program")
+        ),
+        Body::SignalSent(sent) => {
+            let sender = sent.sender.as_ref();
+            let comm = sender.and_then(|sender| sender.comm.as_deref());
+            format!(
+                "{} was sent {} by {}",
+                process(sent.process.as_ref()),
+                signal(sent.signal.as_ref()),
+                named(comm, sender.and_then(|sender| sender.pid))
+            )
+        }
+        Body::KernelLog(line) => format!("kernel log: {}", line.text.as_deref().unwrap_or("")),
+        Body::CgroupMkdir(cgroup) => {
+            format!("cgroup {} was made", cgroup.path.as_deref().unwrap_or("?"))
+        }
+        Body::CgroupRmdir(cgroup) => format!(
+            "cgroup {} was removed",
+            cgroup.path.as_deref().unwrap_or("?")
+        ),
+        Body::SampleSystem(_) => "the state of the host".into(),
+        Body::SampleProcess(_) => "the processes of the host".into(),
+        Body::SampleCgroup(_) => "the memory cgroups of the host".into(),
         // No rule fires on these.
-        Body::ProcessExec(_)
-        | Body::CgroupMkdir(_)
-        | Body::CgroupRmdir(_)
-        | Body::SignalSent(_)
-        | Body::Note(_)
-        | Body::SampleSystem(_)
-        | Body::SampleProcess(_)
-        | Body::SampleCgroup(_)
-        | Body::KernelLog(_)
-        | Body::Loss(_)
-        | Body::Unknown(_) => body.topic().into(),
+        Body::Note(_) | Body::Loss(_) | Body::Unknown(_) => body.topic().into(),
     }
 }
 

@@ -10,8 +10,11 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::State;
+use crate::event::ClockPair;
 use crate::identity::{Cursor, Directory, Page, Process};
-use crate::incident::Subject;
+use crate::incident::{Limits, Subject};
+use crate::ring::Window;
+use crate::rules::RuleSet;
 
 /// Most requests that wait: they come from people.
 const QUEUE: usize = 64;
@@ -30,6 +33,10 @@ pub enum Command {
     },
     /// Say what the data plane holds and counts.
     State(oneshot::Sender<State>),
+    /// Put other rules and limits in force.
+    Rules(Box<RuleSet>, Limits, oneshot::Sender<()>),
+    /// Give all that the ring holds, and this moment on both clocks.
+    Window(oneshot::Sender<(Window, ClockPair)>),
     /// Take note that a dump of so many bytes has been written.
     Written(u64),
     /// Take in processes that somebody looked at.

@@ -29,13 +29,14 @@ pub use news::News;
 pub use samples::{Ask, Asked, Inlet, Outlet, SAMPLE_BYTES_MAX, samples};
 
 use crate::dump::CpuStats;
-use crate::event::ClockPair;
+use crate::event::{ClockPair, Event};
 use crate::evidence::{Collection, Collectors};
-use crate::identity::Identities;
-use crate::incident::{Engine, EngineStats, Incident, Manual, Outcome, Subject};
-use crate::kernel::{Counters, Rings};
+use crate::identity::{Directory, Identities, Naming};
+use crate::incident::{Engine, EngineStats, Incident, Limits, Manual, NoDump, Outcome, Subject};
+use crate::kernel::{Counters, Rings, memory_hierarchy};
 use crate::redact::{Redactor, Rules};
 use crate::ring::{FlightRing, RingStats, Share, Window};
+use crate::rules::{RuleSet, RuleStats};
 use budget::BudgetWatch;
 use commands::Inbox;
 use note::Notes;
@@ -72,6 +73,8 @@ pub struct State {
     pub committed: [Vec<u64>; Lane::ALL.len()],
     /// The incidents.
     pub incidents: EngineStats,
+    /// What the rules have seen.
+    pub rules: Vec<RuleStats>,
     /// News that found no room.
     pub news_dropped: u64,
 }
@@ -114,6 +117,8 @@ pub struct DataPlane {
     notes: Notes,
     budget: BudgetWatch,
     identities: Identities,
+    /// Number of the hierarchy that has the memory controller.
+    memory: Option<u32>,
     redactor: Redactor,
     committed: [Vec<u64>; Lane::ALL.len()],
     /// What led up to the incidents that are open.
@@ -160,6 +165,7 @@ impl DataPlane {
             notes: Notes::default(),
             budget: BudgetWatch::new(before_ns, now_boot_ns()),
             identities: Identities::default(),
+            memory: memory_hierarchy(),
             redactor: Redactor::new(Rules::new(true, &[])),
             // As large as it will ever be: nothing is allocated for a record.
             committed: [vec![0; CPUS_MAX], vec![0; CPUS_MAX], Vec::new()],
@@ -202,6 +208,7 @@ impl DataPlane {
             self.obey();
             self.close_due();
             self.end_storms();
+            self.report_faults();
             self.hand_over();
             self.flight.expire(now_boot_ns());
             self.look_at_budgets();
@@ -259,6 +266,7 @@ impl DataPlane {
             samples,
             identities,
             redactor,
+            memory,
             ..
         } = self;
         // One moment dates all that is taken now.
@@ -289,7 +297,8 @@ impl DataPlane {
                     memory_cgroup_id: kill.memory_cgroup_id,
                 });
             }
-            match engine.on_record(record, clocks) {
+            let name = |event: &mut Event| name(identities, *memory, record, event);
+            match engine.on_record(record, clocks, name) {
                 Some(Outcome::Opened(incident)) => {
                     let window = flight.freeze(incident.window_start_boot_ns, Share::Half);
                     opened.push((incident, window));
@@ -312,9 +321,7 @@ impl DataPlane {
             self.hold(incident, window);
         }
         for (incident, why) in undumped {
-            let text = format!("{}; no dump: {}", incident.summary, why.words());
-            self.note(NoteKind::Limit, &text);
-            self.tell(News::Undumped(incident, why));
+            self.refuse(incident, why);
         }
         taken == BATCH
     }
@@ -323,7 +330,17 @@ impl DataPlane {
     fn take_samples(&mut self) {
         while let Some(mut record) = self.samples.next() {
             self.notes.sample(&mut self.flight, &mut record);
+            let outcome = self.engine.on_record(&record, now_pair(), |_| ());
             self.samples.give_back(record);
+            match outcome {
+                Some(Outcome::Opened(incident)) => {
+                    let start = incident.window_start_boot_ns;
+                    let window = self.flight.freeze(start, Share::Half);
+                    self.hold(incident, window);
+                }
+                Some(Outcome::Undumped(incident, why)) => self.refuse(incident, why),
+                Some(Outcome::Joined(_) | Outcome::Suppressed | Outcome::Counted(_)) | None => {}
+            }
         }
         let dropped = self.samples.dropped();
         if dropped > 0 {
@@ -360,6 +377,29 @@ impl DataPlane {
         self.tell(News::Opened(incident));
     }
 
+    /// Says that there is an incident which makes no dump.
+    fn refuse(&mut self, incident: Box<Incident>, why: NoDump) {
+        let text = format!("{}; no dump: {}", incident.summary, why.words());
+        self.note(NoteKind::Limit, &text);
+        self.tell(News::Undumped(incident, why));
+    }
+
+    /// Puts other rules in force, between two records: each is looked at once, by the old ones or by the new.
+    fn set_rules(&mut self, rules: RuleSet, limits: Limits) {
+        let text = format!("rules reloaded: {} in force", rules.len());
+        self.budget = BudgetWatch::new(rules.longest_before_ns(), now_boot_ns());
+        self.engine.set_rules(rules, limits);
+        self.note(NoteKind::Reload, &text);
+    }
+
+    /// Says which conditions have erred for the first time.
+    fn report_faults(&mut self) {
+        while let Some(fault) = self.engine.take_fault() {
+            (self.warn)(&fault);
+            self.note(NoteKind::Degradation, &fault);
+        }
+    }
+
     /// Tells of the storms that are over.
     fn end_storms(&mut self) {
         while let Some(storm) = self.engine.storm_over(now_pair()) {
@@ -390,6 +430,15 @@ impl DataPlane {
                 Command::State(reply) => {
                     self.drain_all();
                     let _ = reply.send(self.state());
+                }
+                Command::Rules(rules, limits, reply) => {
+                    self.set_rules(*rules, limits);
+                    let _ = reply.send(());
+                }
+                Command::Window(reply) => {
+                    self.drain_all();
+                    let window = self.flight.freeze(0, Share::Half);
+                    let _ = reply.send((window, now_pair()));
                 }
                 Command::Written(bytes) => self.engine.written(bytes, now_boot_ns()),
                 Command::Learn(processes) => {
@@ -499,6 +548,7 @@ impl DataPlane {
             counters: self.counters(),
             committed: self.committed.clone(),
             incidents: self.engine.stats(),
+            rules: self.engine.rule_stats(),
             news_dropped: self.news_dropped,
         }
     }
@@ -523,6 +573,12 @@ impl DataPlane {
         self.take_samples();
         self.notes.write(&mut self.flight, kind, text)
     }
+}
+
+/// Says who the process of an event is, by what the tables know.
+fn name(identities: &Identities, memory: Option<u32>, record: &[u8], event: &mut Event) {
+    let directory = Directory::of_record(identities, record, memory);
+    Naming::new(&directory).name(record, event);
 }
 
 /// Cuts a record to the length that its header says: a probe may have reserved more.

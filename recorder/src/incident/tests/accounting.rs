@@ -39,7 +39,7 @@ proptest! {
     ) {
         let mut config = config();
         config.limits.dumps_per_hour = 40;
-        let mut engine = Engine::new(config);
+        let mut engine = engine_of(config);
         let mut now = START;
         let (mut triggers, mut opened, mut followers) = (0_u64, 0_u64, 0_u64);
         let mut dumps = Vec::new();

@@ -12,8 +12,9 @@ use recorder_ebpf::abi::{
 };
 use zerocopy::{FromZeros, Immutable, IntoBytes};
 
-use super::{Engine, EngineConfig, Incident, Limits, Outcome, Span};
+use super::{Engine, Incident, Limits, Outcome, Span};
 use crate::event::ClockPair;
+use crate::rules::{RuleSet, Settings, builtin as rules_of_every_host};
 
 const SECOND: u64 = 1_000_000_000;
 const BEFORE: u64 = 10 * SECOND;
@@ -26,8 +27,17 @@ const CLOCKS: ClockPair = ClockPair {
     unix_ns: 1_800_000_000 * SECOND,
 };
 
-fn config() -> EngineConfig {
-    EngineConfig {
+/// What tests set.
+struct Config {
+    span: Span,
+    rule_spans: BTreeMap<String, Span>,
+    cooldown_ns: u64,
+    watch: Vec<String>,
+    limits: Limits,
+}
+
+fn config() -> Config {
+    Config {
         span: Span {
             before_ns: BEFORE,
             after_ns: AFTER,
@@ -39,13 +49,25 @@ fn config() -> EngineConfig {
     }
 }
 
+/// Returns an engine with the built-in rules.
+fn engine_of(config: Config) -> Engine {
+    let settings = Settings {
+        span: config.span,
+        spans: config.rule_spans,
+        cooldown_ns: config.cooldown_ns,
+        watch: config.watch,
+    };
+    let rules = RuleSet::compile(&rules_of_every_host(), &settings);
+    Engine::new(config.limits, rules.expect("they are tested"))
+}
+
 fn engine() -> Engine {
-    Engine::new(config())
+    engine_of(config())
 }
 
 /// Feeds a record to the engine; returns the incident that it opened.
 fn feed(engine: &mut Engine, record: impl IntoBytes + Immutable) -> Option<Incident> {
-    match engine.on_record(record.as_bytes(), CLOCKS) {
+    match engine.on_record(record.as_bytes(), CLOCKS, |_| ()) {
         Some(Outcome::Opened(incident)) => Some(*incident),
         _ => None,
     }

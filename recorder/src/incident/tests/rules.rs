@@ -4,7 +4,7 @@ use recorder_ebpf::abi::Header;
 use zerocopy::IntoBytes;
 
 use super::*;
-use crate::incident::{Incident, Manual, Outcome, Rule, Subject};
+use crate::incident::{Incident, Manual, Outcome, Subject};
 use crate::ring::allocations_of_this_thread;
 
 /// Returns the incident that a record opens in a fresh engine.
@@ -147,7 +147,7 @@ fn other_ends_are_no_incidents() {
 fn a_watched_name_is_cut_as_the_kernel_cuts_it() {
     let mut config = config();
     config.watch = vec!["a-name-of-more-than-15-bytes".into()];
-    let mut engine = Engine::new(config);
+    let mut engine = engine_of(config);
     assert!(feed(&mut engine, exit(START, "a-name-of-more-", 9, 1 << 8)).is_some());
 }
 
@@ -192,8 +192,8 @@ fn a_rule_may_have_a_window_of_its_own() {
         before_ns: 1,
         after_ns: 2,
     };
-    config.rule_spans.insert(Rule::OomKill, span);
-    let mut engine = Engine::new(config);
+    config.rule_spans.insert("oom-kill".to_owned(), span);
+    let mut engine = engine_of(config);
     let opened = feed(&mut engine, oom(START, "java", 1, 1)).expect("an incident");
     assert_eq!(opened.window_start_boot_ns, START - 1);
     assert_eq!(opened.window_end_boot_ns, START + 2);
@@ -284,7 +284,10 @@ fn short_and_unknown_records_are_no_triggers() {
     let mut engine = engine();
     let crash = crash(START, "app", 1, 0);
     for len in 0..size_of::<SignalFatal>() {
-        assert_eq!(engine.on_record(&crash.as_bytes()[..len], CLOCKS), None);
+        assert_eq!(
+            engine.on_record(&crash.as_bytes()[..len], CLOCKS, |_| ()),
+            None
+        );
     }
     let mut header = Header::new_zeroed();
     for kind in 0..=u8::MAX {
@@ -306,7 +309,7 @@ fn lifecycle_records_allocate_nothing() {
     ];
     let before = allocations_of_this_thread();
     for record in &records {
-        assert_eq!(engine.on_record(record, CLOCKS), None);
+        assert_eq!(engine.on_record(record, CLOCKS, |_| ()), None);
     }
     assert_eq!(allocations_of_this_thread(), before);
 }

@@ -9,7 +9,7 @@ fn dumps(engine: &mut Engine, records: &[impl IntoBytes + Immutable], until: u64
     for record in records {
         let boot_ns = u64::from_ne_bytes(*record.as_bytes().first_chunk().expect("a header"));
         dumps.extend(std::iter::from_fn(|| engine.poll(boot_ns)));
-        engine.on_record(record.as_bytes(), CLOCKS);
+        engine.on_record(record.as_bytes(), CLOCKS, |_| ());
     }
     dumps.extend(std::iter::from_fn(|| engine.poll(until)));
     dumps
@@ -84,7 +84,7 @@ fn a_window_includes_its_last_instant() {
 fn without_a_cooldown_every_window_is_followed_by_the_next() {
     let mut config = config();
     config.cooldown_ns = 0;
-    let mut engine = Engine::new(config);
+    let mut engine = engine_of(config);
     assert!(feed(&mut engine, crash(START, "app", 1, 0)).is_some());
     assert!(feed(&mut engine, crash(START + AFTER, "app", 2, 0)).is_none());
     assert!(feed(&mut engine, crash(START + AFTER + 1, "app", 3, 0)).is_some());
@@ -120,7 +120,7 @@ fn a_watched_program_that_crashes_in_a_loop_makes_one_dump() {
             })
             .collect();
         for record in &records {
-            engine.on_record(record, CLOCKS);
+            engine.on_record(record, CLOCKS, |_| ());
         }
         assert_eq!(
             engine.close_all(u64::MAX).len(),
@@ -280,10 +280,10 @@ fn storms_that_rage_when_the_recording_ends_are_told() {
 fn over_a_limit_an_incident_is_told_once_and_then_counted() {
     let mut config = config();
     config.limits.dumps_per_hour = 1;
-    let mut engine = Engine::new(config);
+    let mut engine = engine_of(config);
     assert!(feed(&mut engine, crash(START, "app", 1, 0)).is_some());
     engine.poll(START + AFTER);
-    let mut fed = |at, n| engine.on_record(crash(at, "other", n, 7).as_bytes(), CLOCKS);
+    let mut fed = |at, n| engine.on_record(crash(at, "other", n, 7).as_bytes(), CLOCKS, |_| ());
     let Some(Outcome::Undumped(incident, NoDump::DumpsPerHour)) = fed(START + SECOND, 2) else {
         panic!("one was the limit");
     };
@@ -309,10 +309,10 @@ fn over_a_limit_an_incident_is_told_once_and_then_counted() {
 fn once_a_days_bytes_are_written_no_dump_begins() {
     let mut config = config();
     config.limits.bytes_per_day = 1000;
-    let mut engine = Engine::new(config);
+    let mut engine = engine_of(config);
     assert!(feed(&mut engine, crash(START, "app", 1, 0)).is_some());
     engine.written(1000, START + SECOND);
-    let over = engine.on_record(crash(START + 2, "other", 2, 7).as_bytes(), CLOCKS);
+    let over = engine.on_record(crash(START + 2, "other", 2, 7).as_bytes(), CLOCKS, |_| ());
     assert!(matches!(
         over,
         Some(Outcome::Undumped(_, NoDump::BytesPerDay))
