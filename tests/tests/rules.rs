@@ -1,0 +1,520 @@
+//! Rules of one's own: every example of docs/rules.md, on real failures.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use recorder_tests::host::{FailingDisk, MemoryCgroup, NamedCgroup};
+use recorder_tests::{
+    Agent, Dump, Ended, Json, Need, Options, Program, Workload, output, ready, recorder,
+};
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+const USAGE: i32 = 2;
+const PROBLEMS: i32 = 3;
+
+/// An agent with a configuration file.
+struct Ruled {
+    agent: Agent,
+    config: PathBuf,
+    _directory: TempDir,
+}
+
+fn ruled(rules: &str, more: &[&str]) -> Ruled {
+    let directory = TempDir::with_prefix("recorder-rules-").expect("there is room");
+    let config = directory.path().join("recorder.toml");
+    fs::write(&config, rules).expect("ours");
+    let mut options = vec!["--config".into(), config.clone().into_os_string()];
+    options.extend(more.iter().map(Into::into));
+    let agent = Agent::start_with(&Options {
+        cooldown: "60s",
+        ..Options::with(options)
+    });
+    Ruled {
+        agent,
+        config,
+        _directory: directory,
+    }
+}
+
+impl Ruled {
+    #[track_caller]
+    fn dump_by(&self, rule: &str) -> Dump {
+        self.agent
+            .dump_where(rule, |incident| incident.str("rule") == rule)
+    }
+
+    fn dumps_by(&self, rule: &str) -> usize {
+        let dumps = self.agent.dumps();
+        dumps
+            .iter()
+            .filter(|dump| dump.incident().str("rule") == rule)
+            .count()
+    }
+
+    #[track_caller]
+    fn stats(&self, rule: &str) -> Json {
+        let rules = self.agent.status().all("rules");
+        let found = rules.into_iter().find(|one| one.str("name") == rule);
+        found.unwrap_or_else(|| panic!("no rule {rule} in force"))
+    }
+}
+
+/// Runs a workload inside a cgroup.
+fn run_in(cgroup: &NamedCgroup, program: &Program, arguments: &[&str]) -> Ended {
+    let mut entrance = fs::OpenOptions::new()
+        .write(true)
+        .open(cgroup.processes())
+        .expect("it is ours");
+    let mut command = program.command(arguments);
+    // SAFETY: the closure makes one system call, on a descriptor that is open.
+    unsafe { command.pre_exec(move || entrance.write_all(b"0")) };
+    Workload::start(&mut command).wait()
+}
+
+#[test]
+fn a_crash_loop_of_one_unit() {
+    if !ready(&[Need::Root, Need::Btf, Need::Agent, Need::NamedCgroup]) {
+        return;
+    }
+    let unit = format!("recorder-test-{}.service", std::process::id());
+    let ruled = ruled(
+        &format!(
+            "[[rule]]\nname = \"crash-loop\"\nevent = \"process.exit\"\n\
+             when = 'process.unit == \"{unit}\" && exit_code != 0'\ncount = 3\nwithin = \"60s\"\n\
+             by = [\"process.unit\"]\nbefore = \"2m\"\nafter = \"1s\"\ncooldown = \"10m\"\nseverity = \"high\"\n\
+             tags = [\"crash-loop\"]\ncollectors = [\"none\"]\n"
+        ),
+        &[],
+    );
+    let cgroup = NamedCgroup::new(&unit);
+    let program = Program::workload();
+    // Elsewhere, or well: neither counts.
+    program.run(["exit", "3"]);
+    run_in(&cgroup, &program, &["exit", "0"]);
+    for _ in 0..2 {
+        run_in(&cgroup, &program, &["exit", "3"]);
+    }
+    ruled.stats("crash-loop").expect("matched", 2);
+    ruled.stats("crash-loop").expect("fired", 0);
+    let third = run_in(&cgroup, &program, &["exit", "3"]);
+    let dump = ruled.dump_by("crash-loop");
+    let incident = dump.incident();
+    incident.expect("severity", "high");
+    incident.expect("subject.pid", third.pid());
+    assert_eq!(
+        incident.get("tags"),
+        Some(&serde_json::json!(["crash-loop"]))
+    );
+    assert!(
+        incident
+            .str("summary")
+            .ends_with("exited with code 3 (3 within 60s)")
+    );
+    let trigger = incident.number("trigger.boot_ns");
+    assert_eq!(
+        trigger - incident.number("window_start_boot_ns"),
+        120_000_000_000
+    );
+    let exit = dump.only("process.exit", third.pid());
+    exit.expect("body.process.unit", unit);
+    // Its rule asks for no evidence.
+    assert_eq!(
+        dump.metadata("recorder.evidence").all("collectors").len(),
+        0
+    );
+    ruled.stats("crash-loop").expect("errors", 0);
+}
+
+#[test]
+fn any_oom_kill_in_a_pod() {
+    if !ready(&[
+        Need::Root,
+        Need::Btf,
+        Need::Agent,
+        Need::NamedCgroup,
+        Need::MemoryCgroup,
+    ]) {
+        return;
+    }
+    let ruled = ruled(
+        "[[rule]]\nname = \"pod-oom\"\nevent = \"oom.kill\"\nwhen = 'process.pod_uid != \"\"'\n\
+         by = [\"process.pod_uid\"]\nseverity = \"critical\"\n",
+        &[],
+    );
+    let memory = MemoryCgroup::with_limit(16 << 20);
+    let procs = memory.processes();
+    let hog = ["hog", procs.to_str().expect("UTF-8"), "0", "anonymous"];
+    let program = Program::workload();
+    let outside = program.run(hog);
+    let dump = ruled.agent.dump_of(outside.pid());
+    dump.incident().expect("rule", "oom-kill");
+    let pod = format!(
+        "kubepods-pod9a1b2c3d_4e5f_6071_8293_{:012x}.slice",
+        std::process::id()
+    );
+    let cgroup = NamedCgroup::new(&pod);
+    // A cgroup is known a tick after it was made.
+    std::thread::sleep(Duration::from_millis(500));
+    let inside = run_in(&cgroup, &program, &hog);
+    let dump = ruled.dump_by("pod-oom");
+    dump.incident().expect("subject.pid", inside.pid());
+    dump.incident().expect("severity", "critical");
+    // One record, one dump: the built-in rule is named in it.
+    assert_eq!(
+        dump.incident().get("also"),
+        Some(&serde_json::json!(["oom-kill"]))
+    );
+}
+
+#[test]
+fn more_than_five_errors_of_one_disk_in_a_minute() {
+    if !ready(&[Need::Root, Need::Btf, Need::Agent, Need::Loop]) {
+        return;
+    }
+    let ruled = ruled(
+        "[[rule]]\nname = \"io-error\"\nenabled = false\n\
+         [[rule]]\nname = \"failing-disk\"\nevent = \"io.error\"\ncount = 6\nwithin = \"1m\"\nby = [\"device\"]\n",
+        &[],
+    );
+    let disk = FailingDisk::new();
+    let mut failed = 0;
+    let mut errors = || {
+        disk.io("write", FailingDisk::HOLE_SECTOR + 64, 4096);
+        failed += 1;
+        let stats = ruled.stats("failing-disk");
+        (failed, stats.number("matched"), stats.number("fired"))
+    };
+    // One write may be several requests.
+    loop {
+        let (writes, matched, fired) = errors();
+        assert!(fired == 0 || matched >= 6, "{matched} were enough");
+        if fired > 0 {
+            break;
+        }
+        assert!(writes < 20, "it does not fail: {matched}");
+    }
+    let dump = ruled.dump_by("failing-disk");
+    dump.incident()
+        .expect("subject.device", disk.device().number());
+    assert_eq!(ruled.dumps_by("io-error"), 0, "it is turned off");
+}
+
+#[test]
+fn a_kill_by_anyone_but_systemd() {
+    if !ready(&Need::RECORDING) {
+        return;
+    }
+    let ruled = ruled(
+        "[[rule]]\nname = \"killed\"\nevent = \"signal.fatal\"\n\
+         when = 'signal.name == \"SIGKILL\" && has(event.sender) && !sender.kernel && sender.comm != \"systemd\"'\n\
+         by = [\"sender.comm\"]\n",
+        &[],
+    );
+    let victim = Program::workload();
+    let sleeper = victim.start(["sleep"]);
+    let systemd = Program::named("systemd");
+    let pid = sleeper.pid().to_string();
+    systemd.run(["kill", "9", &pid]);
+    sleeper.wait();
+    let sleeper = victim.start(["sleep"]);
+    let pid = sleeper.pid();
+    let killer = Program::named("rogue");
+    killer.run(["kill", "9", &pid.to_string()]);
+    sleeper.wait();
+    let dump = ruled.dump_by("killed");
+    dump.incident().expect("subject.pid", pid);
+    assert!(dump.incident().str("summary").contains("sent by rogue["));
+    ruled.stats("killed").expect("fired", 1);
+}
+
+#[test]
+fn crashes_of_different_programs_on_one_core() {
+    if !ready(&Need::RECORDING) {
+        return;
+    }
+    let ruled = ruled(
+        "[[rule]]\nname = \"failing-core\"\nevent = \"signal.fatal\"\nwhen = 'signal.name == \"SIGSEGV\"'\n\
+         count = 3\nwithin = \"10m\"\nby = [\"cpu\"]\ndistinct = [\"process.comm\"]\nseverity = \"critical\"\n",
+        &[],
+    );
+    let crash = |program: &Program| {
+        let status = Command::new("taskset")
+            .args(["-c", "0"])
+            .arg(program.path())
+            .args(["segv-write", "0x1234"])
+            .output();
+        status.expect("taskset is there");
+    };
+    let programs = ["core-one", "core-two", "core-three"].map(Program::named);
+    for _ in 0..4 {
+        crash(&programs[0]);
+    }
+    crash(&programs[1]);
+    let stats = ruled.stats("failing-core");
+    stats.expect("matched", 5);
+    stats.expect("fired", 0);
+    crash(&programs[2]);
+    let incident = ruled.dump_by("failing-core").incident();
+    incident.expect("severity", "critical");
+    incident.expect("subject.comm", "core-three");
+}
+
+#[test]
+fn samples_that_last_and_samples_that_change() {
+    if !ready(&Need::RECORDING) {
+        return;
+    }
+    // What the examples ask of a host in need, asked of one that is not.
+    let ruled = ruled(
+        "[[rule]]\nname = \"pressure\"\nevent = \"sample.system\"\n\
+         when = 'pressure.exists(p, p.resource == \"memory\" && p.some.avg10_percent >= 0.0)'\nfor = \"2s\"\n\
+         [[rule]]\nname = \"change\"\nevent = \"sample.system\"\n\
+         when = 'memory.available_bytes != previous.memory.available_bytes && memory.total_bytes == previous.memory.total_bytes'\n\
+         [[rule]]\nname = \"swap\"\nevent = \"sample.system\"\n\
+         when = '(previous.memory.swap_free_bytes - memory.swap_free_bytes) * 100.0 / memory.swap_total_bytes > 4.0'\n\
+         [[rule]]\nname = \"log\"\nevent = \"kernel.log\"\nwhen = 'text.contains(\"recorder-rules-test\")'\n",
+        &["--sample-interval", "200ms"],
+    );
+    let pressure = ruled.dump_by("pressure").incident();
+    assert!(pressure.str("summary").ends_with("(for 2s)"), "{pressure}");
+    ruled.dump_by("change");
+    fs::write("/dev/kmsg", "recorder-rules-test: hello\n").expect("this is root");
+    let log = ruled.dump_by("log").incident();
+    assert!(
+        log.str("summary").contains("recorder-rules-test: hello"),
+        "{log}"
+    );
+    ruled.stats("pressure").expect("fired", 1);
+    ruled.stats("swap").expect("fired", 0);
+}
+
+#[test]
+fn a_condition_that_errs_is_told_and_recording_goes_on() {
+    if !ready(&Need::RECORDING) {
+        return;
+    }
+    let ruled = ruled(
+        "[[rule]]\nname = \"errs\"\nevent = \"process.exit\"\nwhen = '100 / exit_code == 10'\n",
+        &[],
+    );
+    let program = Program::workload();
+    program.run(["exit", "0"]);
+    let exit = program.run(["exit", "10"]);
+    let dump = ruled.dump_by("errs");
+    dump.incident().expect("subject.pid", exit.pid());
+    let stats = ruled.stats("errs");
+    assert!(stats.number("errors") >= 1, "{stats}");
+    stats.expect("last_error", "it divides by zero");
+    let notes = ruled.agent.notes();
+    let told = notes
+        .iter()
+        .filter(|note| note.contains("rule \"errs\" errs"));
+    assert_eq!(told.count(), 1, "{notes:?}");
+}
+
+#[test]
+fn over_the_limit_incidents_are_told_without_a_dump() {
+    if !ready(&Need::RECORDING) {
+        return;
+    }
+    let ruled = ruled("[limits]\ndumps_per_hour = 1\n", &[]);
+    let first = Program::workload().run(["segv-write", "0x1234"]);
+    ruled.agent.dump_of(first.pid());
+    for _ in 0..3 {
+        Program::workload().run(["fpe"]);
+    }
+    let status = ruled
+        .agent
+        .wait_for_status("three over the limit", |status| {
+            status.number("incidents.limited") == 3
+        });
+    status.expect("incidents.opened", 1);
+    let notes = ruled.agent.notes();
+    let told = notes
+        .iter()
+        .filter(|note| note.contains("no dump of"))
+        .count();
+    assert_eq!(told, 1, "{notes:?}");
+    // A person is no failure.
+    ruled.agent.trigger("all the same");
+}
+
+#[test]
+fn a_reload_in_a_storm_misses_nothing_and_a_broken_one_changes_nothing() {
+    const EXITS: usize = 300;
+    if !ready(&Need::RECORDING) {
+        return;
+    }
+    let kept = format!(
+        "[[rule]]\nname = \"kept\"\nevent = \"process.exit\"\nwhen = 'process.comm == \"storm\" && exit_code == 7'\n\
+         count = {EXITS}\nwithin = \"1h\"\n"
+    );
+    let ruled = ruled(&kept, &[]);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let reloads = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let program = Program::named("storm");
+            for _ in 0..EXITS {
+                program.run(["exit", "7"]);
+            }
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        let mut reloads = 0;
+        while !done.load(std::sync::atomic::Ordering::Relaxed) {
+            let other = format!(
+                "[[rule]]\nname = \"other-{reloads}\"\nevent = \"process.exit\"\nwhen = 'exit_code == {}'\n",
+                200 + reloads % 50
+            );
+            // At once: half a file would be other rules.
+            let new = ruled.config.with_extension("new");
+            fs::write(&new, format!("{other}{kept}")).expect("ours");
+            fs::rename(&new, &ruled.config).expect("ours");
+            if reloads % 2 == 0 {
+                ruled.agent.run(["reload"]).expect_code(0);
+            } else {
+                ruled.agent.signal(Signal::HUP);
+            }
+            reloads += 1;
+        }
+        reloads
+    });
+    println!("{reloads} reloads during {EXITS} exits");
+    assert!(reloads > 2);
+    // Each exit was counted once, across all reloads.
+    let dump = ruled.dump_by("kept");
+    ruled.stats("kept").expect("matched", EXITS);
+    ruled.stats("kept").expect("fired", 1);
+    let notes = dump.matching("recorder.note", "kind", &"reload".into());
+    assert!(notes.len() > 1, "{} notes", notes.len());
+
+    fs::write(
+        &ruled.config,
+        format!("{kept}[[rule]]\nname = \"bad\"\nevent = \"io.eror\"\n"),
+    )
+    .expect("ours");
+    let refused = ruled.agent.run(["reload"]).expect_code(1);
+    let said = refused.to_string();
+    assert!(
+        said.contains("recorder.toml:9: rule \"bad\": event: no type of event"),
+        "{said}"
+    );
+    ruled.stats("kept").expect("matched", EXITS);
+    let before = ruled.agent.notes().len();
+    ruled.agent.signal(Signal::HUP);
+    let start = Instant::now();
+    while ruled.agent.notes().len() == before && start.elapsed() < Duration::from_secs(10) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let notes = ruled.agent.notes();
+    let last = notes.last().expect("it said something");
+    assert!(
+        last.contains("not reloaded, the old rules stay in force"),
+        "{last}"
+    );
+}
+
+#[test]
+fn rules_are_tried_before_they_are_trusted() {
+    if !ready(&Need::RECORDING) {
+        return;
+    }
+    let ruled = ruled("", &[]);
+    let program = Program::named("rehearsed");
+    for _ in 0..4 {
+        program.run(["exit", "9"]);
+    }
+    let rules = ruled.config.with_file_name("new.toml");
+    let text = "[[rule]]\nname = \"new\"\nevent = \"process.exit\"\n\
+                when = 'process.comm == \"rehearsed\" && exit_code == 9 && process.exe.endsWith(\"/rehearsed\")'\n\
+                count = 2\nwithin = \"1m\"\n";
+    fs::write(&rules, text).expect("ours");
+    let path = rules.to_str().expect("UTF-8");
+    let check = |told: Json| {
+        let rules = told.all("rehearsal.rules");
+        let new = rules.iter().find(|rule| rule.str("name") == "new");
+        let new = new.unwrap_or_else(|| panic!("{told}"));
+        new.expect("matched", 4);
+        new.expect("fired", 2);
+        new.expect("dumps", 1);
+        // On a busy machine the second comes after the window.
+        assert_eq!(new.number("joined") + new.number("counted"), 1, "{new}");
+        assert!(new.number("bytes") > 0, "{new}");
+        let incidents = told.all("rehearsal.incidents");
+        assert!(
+            incidents.iter().any(|one| one.str("rule") == "new"),
+            "{told}"
+        );
+    };
+    let live = ruled
+        .agent
+        .run(["rules", "test", "--live", "--json", "--rules", path]);
+    check(live.expect_code(0).json());
+    let dump = ruled.agent.trigger("to try rules on");
+    let tried = ruled.agent.run([
+        Path::new("rules").as_os_str(),
+        "test".as_ref(),
+        "--json".as_ref(),
+        "--rules".as_ref(),
+        rules.as_os_str(),
+        dump.path().as_os_str(),
+    ]);
+    check(tried.expect_code(0).json());
+    let text = ruled
+        .agent
+        .run(["rules", "test", "--live", "--rules", path])
+        .expect_code(0);
+    assert!(text.text().contains("new "), "{text}");
+    assert_eq!(ruled.dumps_by("new"), 0, "nothing was really made");
+}
+
+#[test]
+fn rules_are_checked_and_explained_without_an_agent() {
+    if !ready(&[Need::Agent]) {
+        return;
+    }
+    let directory = TempDir::with_prefix("recorder-rules-").expect("there is room");
+    let good = directory.path().join("good.toml");
+    let bad = directory.path().join("bad.toml");
+    fs::write(&good, "[[rule]]\nname = \"a\"\nevent = \"oom.kill\"\n").expect("ours");
+    fs::write(
+        &bad,
+        "[[rule]]\nname = \"b\"\nevent = \"oom.kill\"\nwhen = 'proces.pid == 1'\n",
+    )
+    .expect("ours");
+    output(recorder(["rules", "check"]).arg(&good)).expect_code(0);
+    let told = output(recorder(["rules", "check", "--json"]).arg(&good).arg(&bad))
+        .expect_code(PROBLEMS)
+        .json();
+    let faults = told.all("faults");
+    assert_eq!(faults.len(), 1);
+    faults[0].expect("line", 4);
+    assert!(
+        faults[0].str("text").contains("did you mean \"process\"?"),
+        "{told}"
+    );
+    // The whole configuration is checked as well.
+    output(recorder(["config", "check", "--config"]).arg(&bad)).expect_code(USAGE);
+    output(recorder(["rules", "check", "--config"]).arg(&bad)).expect_code(USAGE);
+    let shown =
+        output(recorder(["config", "show", "--effective", "--config"]).arg(&good)).expect_code(0);
+    for part in [
+        "[[rule]]  # built in",
+        "name = \"fatal-signal\"",
+        "name = \"a\"",
+    ] {
+        assert!(shown.text().contains(part), "{part}: {shown}");
+    }
+    // What is printed can be read back.
+    let printed = directory.path().join("printed.toml");
+    fs::write(&printed, shown.text()).expect("ours");
+    output(recorder(["config", "check", "--config"]).arg(&printed)).expect_code(0);
+    let fields = output(&mut recorder(["rules", "fields", "process.exit"])).expect_code(0);
+    assert!(fields.text().contains("process.unit"), "{fields}");
+    assert!(fields.text().contains("Argument of exit()"), "{fields}");
+    output(&mut recorder(["rules", "fields", "proces.exit"])).expect_code(1);
+}
