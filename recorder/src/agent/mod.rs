@@ -43,10 +43,11 @@ use crate::incident::{Engine, Subject};
 use crate::ingest::{Command, Commands, Connections, DataPlane, now_pair, samples};
 use crate::kernel::{self, Kernel, TaskIterator};
 use crate::redact::Rules;
-use crate::ring::{FlightRing, OldArena, RingConfig};
+use crate::ring::{FlightRing, RingConfig};
 use crate::sample::{SampleConfig, Samples};
 use crate::store::{Budget, Store};
 use lock::Lock;
+use previous::Previous;
 pub use reload::Load;
 use reload::Reloader;
 use status::StatusMaker;
@@ -78,15 +79,7 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
     let _lock = Lock::take(&paths.run_dir)?;
     let store = Arc::new(Store::open(&paths.state_dir, budget(config))?);
     // Before its file makes way for ours.
-    let previous = OldArena::open(&paths.ring()).unwrap_or_else(|error| {
-        let path = paths.ring();
-        let error = anyhow::Error::from(error);
-        warn(&format!(
-            "the ring {} is not kept: {error:#}",
-            path.display()
-        ));
-        None
-    });
+    let previous = Previous::find(&paths.ring(), &ring_config(config));
     // Side by side: the kernel checks the programs while the ring's memory is made present.
     let (loaded, flight) = thread::scope(|scope| {
         let flight = scope.spawn(|| FlightRing::create(Some(&paths.ring()), &ring_config(config)));

@@ -4,6 +4,11 @@
 //! then is not known, and the dump says so. Between its last record and the start of this agent nothing was recorded: the
 //! summary says how long that was.
 
+use std::path::Path;
+use std::{fs, io};
+
+use recorder_ebpf::abi::{Header, Lane, decode};
+use rustix::fs::statvfs;
 use sha2::{Digest as _, Sha256};
 use uuid::{NoContext, Timestamp, Uuid};
 
@@ -11,9 +16,8 @@ use crate::dump::Frozen;
 use crate::event::ClockPair;
 use crate::identity::{Cursor, Directory, Identities};
 use crate::incident::{Incident, Subject, Trigger};
-use crate::ring::{Abandoned, LaneWindow};
+use crate::ring::{Abandoned, LaneWindow, OldArena, RingConfig};
 use crate::units::duration;
-use recorder_ebpf::abi::{Header, Lane, decode};
 
 impl Frozen for Abandoned {
     fn records(&self, lane: Lane) -> Box<dyn Iterator<Item = &[u8]> + '_> {
@@ -23,6 +27,53 @@ impl Frozen for Abandoned {
     fn lane(&self, lane: Lane) -> LaneWindow {
         Self::lane(self, lane)
     }
+}
+
+/// What an agent left, perhaps still in its file.
+pub(super) enum Previous {
+    /// To be read when there is time.
+    File(OldArena),
+    /// Read already, because its file took the room that the new one needs.
+    Memory(Abandoned),
+}
+
+impl Previous {
+    /// Looks for a ring at `path`. Afterwards there is room for one as large as `config` wants, if that is all that lacked.
+    pub(super) fn find(path: &Path, config: &RingConfig) -> Option<Self> {
+        let found = OldArena::open(path).unwrap_or_else(|error| {
+            let error = anyhow::Error::from(error);
+            super::warn(&format!(
+                "the ring {} is not kept: {error:#}",
+                path.display()
+            ));
+            None
+        });
+        if path.symlink_metadata().is_err() || has_room(path, config) {
+            return found.map(Self::File);
+        }
+        // Small hosts have a small /run.
+        let read = found.and_then(|old| old.read().ok()).map(Self::Memory);
+        // If it cannot be removed, the new one says what lacks.
+        let _ = fs::remove_file(path);
+        read
+    }
+
+    /// Returns the records.
+    pub(super) fn read(self) -> io::Result<Abandoned> {
+        match self {
+            Self::File(old) => old.read(),
+            Self::Memory(old) => Ok(old),
+        }
+    }
+}
+
+/// Tells whether a second ring has room beside the one at `path`.
+fn has_room(path: &Path, config: &RingConfig) -> bool {
+    let wanted: u64 = config.lane_bytes.iter().sum::<u64>() + (1 << 20);
+    let Some(stats) = path.parent().and_then(|directory| statvfs(directory).ok()) else {
+        return true;
+    };
+    stats.f_bavail.saturating_mul(stats.f_frsize) >= wanted
 }
 
 /// Returns the incident that the end of the agent is; `None` if it has recorded nothing.

@@ -7,7 +7,7 @@ use anyhow::{Error, Result};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::crash::Names;
-use super::previous;
+use super::previous::{self, Previous};
 use crate::api::DumpStatus;
 use crate::dump::{self, Clocks, DumpInput, Evidence, Host, Limits, Probe, WriteError, Written};
 use crate::event::ClockPair;
@@ -15,13 +15,13 @@ use crate::harmless::escape;
 use crate::identity::Directory;
 use crate::incident::Incident;
 use crate::ingest::{Command, Commands, FrozenIncident, wall_clock_error};
-use crate::ring::{Abandoned, OldArena};
 use crate::store::{Store, StoreError, Unwritten};
 
 /// How often dumps that have become too old are looked for.
 const TIDY_INTERVAL: Duration = Duration::from_secs(600);
 /// How often a dump is tried again, smaller, after the file system ran full under it.
 const RETRIES: u32 = 2;
+use crate::ring::Abandoned;
 
 /// What every dump says of the agent.
 pub(super) struct Writer {
@@ -38,7 +38,7 @@ pub(super) struct Writer {
     /// Of the last dump.
     pub(super) directory: Directory,
     /// What the agent before this one left, and when this one began to record.
-    pub(super) previous: Option<(OldArena, ClockPair)>,
+    pub(super) previous: Option<(Previous, ClockPair)>,
 }
 
 impl Writer {
@@ -46,7 +46,7 @@ impl Writer {
     pub(super) fn run(mut self, incidents: &Receiver<FrozenIncident>) {
         self.tidy();
         if let Some((old, recording)) = self.previous.take() {
-            self.keep_previous(&old, recording);
+            self.keep_previous(old, recording);
         }
         loop {
             let frozen = match incidents.recv_timeout(TIDY_INTERVAL) {
@@ -88,7 +88,7 @@ impl Writer {
     }
 
     /// Writes what the agent before this one left in its ring.
-    fn keep_previous(&mut self, old: &OldArena, recording: ClockPair) {
+    fn keep_previous(&mut self, old: Previous, recording: ClockPair) {
         let (summary, outcome) = match old.read() {
             Ok(old) => match previous::incident(&old, recording) {
                 Some(incident) => {
