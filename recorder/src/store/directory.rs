@@ -138,14 +138,15 @@ fn entry(
     stamp(&mut entry.stamp, &dump);
     for extension in [SIDECAR_EXTENSION, ANNOTATIONS_EXTENSION] {
         let beside = path.with_extension(extension);
-        if names.contains(beside.as_os_str())
-            && let Some(beside) = stat(&beside)
-        {
+        if !names.contains(beside.as_os_str()) {
+            entry.stamp.push('-');
+        } else if let Some(beside) = stat(&beside) {
             entry.beside_bytes += bytes(&beside);
             entry.freed_bytes += freed(&beside);
             stamp(&mut entry.stamp, &beside);
         } else {
-            entry.stamp.push('-');
+            // Something that is not read: not the same as nothing.
+            entry.stamp.push('?');
         }
     }
     Some(entry)
@@ -245,6 +246,10 @@ mod tests {
         symlink(&outside, path.join("a.json")).expect("the directory is ours");
         let entries = dumps(path).expect("it is readable");
         assert_eq!(entries[0].beside_bytes, 0);
+        fs::remove_file(path.join("a.json")).expect("ours");
+        let without = dumps(path).expect("it is readable").remove(0);
+        assert_ne!(without.stamp, entries[0].stamp);
+        symlink(&outside, path.join("a.json")).expect("the directory is ours");
         let error = read_plain(&entries[0].sidecar_path(), 100).expect_err("a link");
         assert_eq!(error.raw_os_error(), Some(libc::ELOOP));
         assert_eq!(read_plain(&outside, 100).expect("plain"), b"outside");
