@@ -153,10 +153,18 @@ impl Agent {
         output(&mut self.recorder(arguments))
     }
 
-    /// Returns what `recorder status --json` says.
+    /// Returns what `recorder status --json` says, whether all is well or not.
     #[track_caller]
     pub fn status(&self) -> Json {
-        self.run(["status", "--json"]).expect_code(0).json()
+        let output = self.run(["status", "--json"]);
+        let status = output.json();
+        let code = match status.str("state") {
+            "recording" => 0,
+            "degraded" => 3,
+            _ => 1,
+        };
+        output.expect_code(code);
+        status
     }
 
     /// Asks `recorder trigger` for a dump and waits for it.

@@ -37,6 +37,8 @@ pub enum Need {
     Command(&'static str),
     /// A file of the system.
     File(&'static str),
+    /// The checker of metrics.
+    Promtool,
 }
 
 impl Need {
@@ -68,6 +70,9 @@ impl Need {
                 return (!host::guest::has_module(name))
                     .then(|| format!("this kernel has no module {name}"));
             }
+            Self::Promtool => system_path("promtool")
+                .is_none()
+                .then_some("promtool is missing"),
             Self::Python => python()
                 .is_none()
                 .then_some("RECORDER_VENV names no Python with mcap and mcap-protobuf-support"),

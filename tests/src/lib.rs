@@ -14,6 +14,7 @@ mod fields;
 pub mod fixture;
 mod gate;
 pub mod host;
+pub mod http;
 mod workload;
 
 pub use agent::{Agent, Options};

@@ -14,7 +14,7 @@ use crate::toolchain::Toolchain;
 use crate::vm;
 
 /// What the end-to-end tests need besides a build.
-const TEST_NEEDS: [Need; 12] = [
+const TEST_NEEDS: [Need; 13] = [
     Need {
         present: Present::PythonModule("ensurepip"),
         package: "python3-venv",
@@ -74,6 +74,11 @@ const TEST_NEEDS: [Need; 12] = [
         present: Present::File("/usr/share/perl5/Devel/NYTProf/flamegraph.pl"),
         package: "libdevel-nytprof-perl",
         reason: "the tests draw flame graphs",
+    },
+    Need {
+        present: Present::Program("promtool"),
+        package: "prometheus",
+        reason: "the tests check the metrics",
     },
 ];
 

@@ -1,4 +1,4 @@
-//! One agent for each run directory.
+//! One agent for each directory: a second one would empty the other's ring, or remove the dump that it is writing.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
@@ -6,19 +6,22 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use crate::harmless::escape;
 
 /// Held while an agent runs; the kernel lets go of it when the process ends, however it ends.
 #[derive(Debug)]
 pub(super) struct Lock(#[expect(dead_code, reason = "held for its drop")] File);
 
 impl Lock {
-    /// Takes the lock of `run_dir`.
+    /// Takes the lock of a directory.
     ///
     /// # Errors
     ///
     /// If another agent has it.
-    pub(super) fn take(run_dir: &Path) -> Result<Self> {
-        let path = run_dir.join("lock");
+    pub(super) fn take(directory: &Path) -> Result<Self> {
+        let path = directory.join("lock");
         let mut file = File::options()
             .read(true)
             .write(true)
@@ -26,14 +29,21 @@ impl Lock {
             .truncate(false)
             .open(&path)
             .with_context(|| format!("cannot open {}", path.display()))?;
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            let mut holder = String::new();
-            let _ = file.read_to_string(&mut holder);
-            bail!(
-                "another recorder (process {}) already uses {}: stop it, or give this one its own --run-dir and --state-dir",
-                holder.trim(),
-                run_dir.display()
-            );
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => {
+                let mut holder = String::new();
+                // Whatever stands there: it is at most a number.
+                let _ = (&mut file).take(16).read_to_string(&mut holder);
+                bail!(
+                    "another recorder (process {}) already uses {}: stop it, or give this one its own --run-dir and --state-dir",
+                    escape(holder.trim()),
+                    directory.display()
+                );
+            }
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+            }
         }
         file.set_len(0)
             .and_then(|()| file.rewind())

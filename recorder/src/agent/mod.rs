@@ -7,6 +7,8 @@
 //! | `dumps` | writes dumps |
 //! | `news` | keeps and says what becomes of incidents beside their dumps |
 //! | `samples` | samples the host, reads the kernel's log |
+//! | `live` | decodes records for who watches live, if anyone does |
+//! | `notify` | each tells one target of incidents |
 //! | `look` | looks for processes that were forked and have executed nothing |
 //! | `evidence` | each waits for one collector |
 
@@ -17,11 +19,14 @@ mod news;
 mod previous;
 mod reload;
 mod service;
+mod socket;
 mod status;
 mod writer;
 
 use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -30,7 +35,6 @@ use std::{fs, io};
 
 use anyhow::{Context as _, Result};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -38,10 +42,13 @@ use crate::api;
 use crate::config::{Paths, RecordConfig, Seconds, saturating_ns};
 use crate::dump::{Limits, ProbeState};
 use crate::evidence::{Collectors, EvidenceConfig};
+use crate::export::Envelope;
 use crate::identity::{Directory, Identities, Look, look_at_host};
 use crate::incident::{Engine, Subject};
-use crate::ingest::{Command, Commands, Connections, DataPlane, now_pair, samples};
+use crate::ingest::{Command, Commands, Connections, DataPlane, now_pair, samples, tap};
 use crate::kernel::{self, Kernel, TaskIterator};
+use crate::live::Fanout;
+use crate::notify::Notifier;
 use crate::redact::Rules;
 use crate::ring::{FlightRing, RingConfig};
 use crate::sample::{SampleConfig, Samples};
@@ -64,6 +71,11 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// Most processes that one command tells of.
 const LEARN_MAX: usize = 256;
 
+/// How often it is looked whether counters have risen.
+const JUDGE_INTERVAL: Duration = Duration::from_secs(10);
+/// Of twenty, the priority that everything but recording and dumping gives up.
+const NICENESS: i32 = 5;
+
 /// Records until a signal ends it.
 ///
 /// # Errors
@@ -77,6 +89,7 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
     fs::create_dir_all(&paths.run_dir)
         .with_context(|| format!("cannot create {}", paths.run_dir.display()))?;
     let _lock = Lock::take(&paths.run_dir)?;
+    let _state_lock = lock_state(&paths.state_dir)?;
     let store = Arc::new(Store::open(&paths.state_dir, budget(config))?);
     // Before its file makes way for ours.
     let previous = Previous::find(&paths.ring(), &ring_config(config));
@@ -97,6 +110,7 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
     let counters = Arc::new(counters);
     let (frozen, incidents) = bounded(WRITER_QUEUE);
     let (tell, news) = bounded(NEWS_QUEUE);
+    let (tap, spout) = tap();
     let (outlet, inlet) = samples().context("cannot sample the host")?;
     let mut tasks_to_look = tasks
         .as_ref()
@@ -115,6 +129,7 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
             samples: inlet,
             writer: frozen,
             news: tell,
+            tap,
             warn: Box::new(warn),
         },
     )
@@ -123,7 +138,8 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
         Some(collectors) => plane.with_collectors(collectors),
         None => plane,
     };
-    let listener = listen(&paths.control_socket())?;
+    let listener = socket::listen(&paths.control_socket(), config)?;
+    let metrics = config.metrics_listen.map(listen_for_metrics).transpose()?;
 
     for probe in &probes {
         match (probe.state, &probe.detail) {
@@ -156,27 +172,43 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
     };
     let described = serde_json::to_value(config).context("cannot describe the configuration")?;
     let described = Arc::new(Mutex::new(described));
+    let (notifier, notifications) =
+        Notifier::start(&config.notify, warn).context("cannot start a thread to notify")?;
     let writer = Writer {
         store,
         limits: Limits {
             max_dump_bytes: config.max_dump_bytes.0,
         },
-        host,
+        host: host.clone(),
         start,
         config: Arc::clone(&described),
         probes: probes.clone(),
         evidence_patience: config.evidence_grace,
         status: Arc::clone(&dumps),
         commands: commands.clone(),
+        notifier: notifier.clone(),
         directory: Directory::default(),
         previous: previous.map(|old| (old, now_pair())),
     };
     let writer = spawn("dumps", move || writer.run(&incidents))?;
-    let news = spawn("news", move || news::run(&news, &keeper))?;
+    let news = {
+        let (notifier, host) = (notifier.clone(), host.clone());
+        spawn("news", move || news::run(&news, &keeper, &notifier, &host))?
+    };
     let data = {
         let started = started.clone();
         spawn("data", move || plane.run(&started))?
     };
+    let envelope = Envelope {
+        environment: host.environment.as_deref(),
+        host: Some(&host.hostname),
+        incident: None,
+    };
+    let (fanout, live) = Fanout::new(spout, commands.clone(), &envelope);
+    let fanout = spawn("live", move || {
+        give_way();
+        fanout.run();
+    })?;
     let sample_counters = samples.counters();
     let samples = spawn("samples", move || samples.run())?;
     let maker = StatusMaker {
@@ -184,15 +216,35 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
         config: config.clone(),
         dumps_dir: paths.dumps(),
         probes,
-        counters,
+        counters: Arc::clone(&counters),
         samples: sample_counters,
         dumps,
+        live: live.clone(),
+        notifier,
+        watch: Mutex::default(),
     };
-    let reloader = Reloader {
+    let reloader = Arc::new(Reloader {
         load,
         running: Mutex::new(config.clone()),
         described,
         commands: commands.clone(),
+    });
+    let agent = api::Agent {
+        commands: commands.clone(),
+        status: Box::new(move |state| maker.status(state)),
+        reload: {
+            let reloader = Arc::clone(&reloader);
+            Box::new(move || reloader.reload())
+        },
+        rehearse: {
+            let reloader = Arc::clone(&reloader);
+            Box::new(move |rules| reloader.rehearse(rules))
+        },
+        live,
+        state_dir: paths.state_dir.clone(),
+        counters,
+        measuring: tokio::sync::Mutex::default(),
+        log,
     };
     let (stop_looking, stopped) = bounded(0);
     let look = match tasks_to_look {
@@ -206,16 +258,20 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
         None => None,
     };
     say(&started);
-    let served = control(listener, commands, maker, reloader);
+    drop(commands);
+    let served = control(listener, metrics, agent, reloader);
     drop::<Sender<()>>(stop_looking);
     if let Some(look) = look {
         join(look)?;
     }
+    join(fanout)?;
     // The data plane ends first: it hands its last windows to the writer, and what samples for it ends with it.
     join(data)?;
     join(samples)?;
     join(writer)?;
     join(news)?;
+    // Who is to know of the last dumps.
+    notifications.join();
     drop(attachment);
     // Whoever connects from now on is told that nobody is there.
     let _ = fs::remove_file(paths.control_socket());
@@ -235,36 +291,29 @@ fn look_around(mut look: Look, commands: &Commands, stopped: &Receiver<()>) {
 
 /// The control plane: runs until a signal says to stop.
 fn control(
-    listener: UnixListenerStd,
-    commands: Commands,
-    maker: StatusMaker,
-    reloader: Reloader,
+    listener: UnixListener,
+    metrics: Option<TcpListener>,
+    agent: api::Agent,
+    reloader: Arc<Reloader>,
 ) -> Result<()> {
+    give_way();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the control plane")?;
+    let commands = agent.commands.clone();
     let stop = commands.clone();
+    let agent = Arc::new(agent);
     let result = runtime.block_on(async move {
-        let listener = UnixListener::from_std(listener)?;
-        let reloader = Arc::new(reloader);
-        let (stopped, when_stopped) = oneshot::channel::<()>();
-        let agent = Arc::new(api::Agent {
-            commands: commands.clone(),
-            status: Box::new(move |state| maker.status(state)),
-            reload: {
-                let reloader = Arc::clone(&reloader);
-                Box::new(move || reloader.reload())
-            },
-            rehearse: {
-                let reloader = Arc::clone(&reloader);
-                Box::new(move |rules| reloader.rehearse(rules))
-            },
-        });
+        let listener = tokio::net::UnixListener::from_std(listener)?;
+        tokio::spawn(api::serve(listener, api::router(Arc::clone(&agent))));
+        if let Some(metrics) = metrics {
+            let listener = tokio::net::TcpListener::from_std(metrics)?;
+            let router = api::metrics_router(Arc::clone(&agent));
+            tokio::spawn(api::serve_tcp(listener, router));
+        }
         tokio::spawn(service::keep_telling(Arc::clone(&agent)));
-        let server = tokio::spawn(api::serve(listener, agent, async move {
-            let _ = when_stopped.await;
-        }));
+        tokio::spawn(keep_judging(agent));
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hang_up = signal(SignalKind::hangup())?;
@@ -288,30 +337,76 @@ fn control(
             }
         }
         service::stopping().await;
-        let _ = stopped.send(());
-        server.abort();
         io::Result::Ok(())
     });
+    // With it go all connections, and with them the live thread.
+    runtime.shutdown_background();
     stop.send(Command::Stop);
     result.context("the control plane failed")
 }
 
-type UnixListenerStd = std::os::unix::net::UnixListener;
-
-/// Listens on the control socket, for the user of the agent alone.
-fn listen(path: &Path) -> Result<UnixListenerStd> {
-    let context = || format!("cannot listen on {}", path.display());
-    // Ours by the lock: a socket that is there is one that an agent left behind.
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(error).with_context(context);
+/// Looks at the counters though nobody asks, so that it is known when they rose.
+async fn keep_judging(agent: Arc<api::Agent>) {
+    loop {
+        tokio::time::sleep(JUDGE_INTERVAL).await;
+        let (reply, answer) = oneshot::channel();
+        if agent.commands.send(Command::State(reply))
+            && let Ok(state) = answer.await
+        {
+            (agent.status)(state);
         }
-        Ok(()) | Err(_) => {}
     }
-    let listener = UnixListenerStd::bind(path).with_context(context)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).with_context(context)?;
+}
+
+/// Lets the data plane go before this thread when there is too little CPU time for both.
+fn give_way() {
+    // On Linux, of this thread alone.
+    let _ = rustix::process::nice(NICENESS);
+}
+
+fn listen_for_metrics(address: SocketAddr) -> Result<TcpListener> {
+    let context = || format!("cannot listen on {address}: give another --metrics-listen");
+    let listener = TcpListener::bind(address).with_context(context)?;
     listener.set_nonblocking(true).with_context(context)?;
     Ok(listener)
+}
+
+/// Makes a directory for its owner alone, if it is not there.
+fn make_private(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+}
+
+/// Keeps a second agent from removing what this one writes. Where nothing can be written, nothing is to be locked: it records
+/// nevertheless.
+fn lock_state(directory: &Path) -> Result<Option<Lock>> {
+    let made =
+        make_private(directory).with_context(|| format!("cannot create {}", directory.display()));
+    match made.and_then(|()| Lock::take(directory)) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(error) if is_unwritable(&error) => {
+            warn(&format!("the state directory is not locked: {error:#}"));
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Tells whether a file system takes no more.
+fn is_unwritable(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref())
+        .any(|cause: &io::Error| {
+            matches!(
+                cause.kind(),
+                io::ErrorKind::ReadOnlyFilesystem
+                    | io::ErrorKind::StorageFull
+                    | io::ErrorKind::QuotaExceeded
+            )
+        })
 }
 
 /// Starts those who collect evidence. That they cannot be started is no reason not to record.
@@ -418,6 +513,11 @@ fn join(thread: JoinHandle<()>) -> Result<()> {
 fn say(line: &str) {
     let mut out = io::stdout().lock();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// Says who changed what.
+fn log(line: &str) {
+    let _ = writeln!(io::stderr(), "recorder: {line}");
 }
 
 /// Prints a note for people.

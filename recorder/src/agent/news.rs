@@ -8,6 +8,7 @@ use crate::dump::Host;
 use crate::harmless::escape;
 use crate::incident::{Incident, NoDump, Storm};
 use crate::ingest::{News, now_pair};
+use crate::notify::{Notice, Notifier, Occasion};
 use crate::store::{Counted, Store, StoreError, Unwritten};
 
 /// Keeps what there is no dump of.
@@ -42,8 +43,8 @@ impl Keeper {
     }
 }
 
-/// Takes what comes until nothing more can come.
-pub(super) fn run(news: &Receiver<News>, keeper: &Keeper) {
+/// Takes what comes until nothing more can come: keeps it, and tells who is to know.
+pub(super) fn run(news: &Receiver<News>, keeper: &Keeper, notifier: &Notifier, host: &Host) {
     for news in news {
         let kept = match &news {
             News::Opened(_) => Ok(()),
@@ -57,15 +58,28 @@ pub(super) fn run(news: &Receiver<News>, keeper: &Keeper) {
             super::warn(&sentence);
         }
         match news {
-            // Its dump will be announced.
-            News::Opened(_) => {}
-            News::Undumped(incident, why) => super::warn(&format!(
-                "no dump of {} ({}): {}",
-                escape(&incident.summary),
-                incident.id,
-                why.words()
-            )),
+            News::Opened(incident) => {
+                notifier.tell(notice(Occasion::Incident, &incident, host));
+            }
+            News::Undumped(incident, why) => {
+                super::warn(&format!(
+                    "no dump of {} ({}): {}",
+                    escape(&incident.summary),
+                    incident.id,
+                    why.words()
+                ));
+                notifier.tell(Notice {
+                    error: Some(why.words().to_owned()),
+                    ..notice(Occasion::DumpFailed, &incident, host)
+                });
+            }
             News::StormOver(storm) => super::say(&format!("storm {}", escape(&storm.to_string()))),
         }
     }
+}
+
+/// Returns what there is to tell of an incident.
+pub(super) fn notice(event: Occasion, incident: &Incident, host: &Host) -> Notice {
+    let unix_ns = now_pair().unix_ns_at(incident.trigger.boot_ns);
+    Notice::of(event, incident, unix_ns, host)
 }

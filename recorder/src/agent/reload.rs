@@ -127,7 +127,7 @@ impl Reloader {
         }
         let rules = compile(&config).map_err(|error| error.to_string())?;
         let (reply, answer) = oneshot::channel();
-        if !self.commands.send(Command::Window(reply)) {
+        if !self.commands.send(Command::Everything(reply)) {
             return Err("the agent is stopping, or does not keep up".to_owned());
         }
         let (window, clocks) = answer

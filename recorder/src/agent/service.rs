@@ -102,7 +102,7 @@ fn text(status: &Status) -> String {
         .sum();
     let mut text = format!(
         "{}; {} incidents, {} dumps",
-        status.state, status.incidents.opened, status.dumps.written
+        status.health.state, status.incidents.opened, status.dumps.written
     );
     if status.dumps.failed > 0 {
         text.push_str(&format!(" ({} not written)", status.dumps.failed));

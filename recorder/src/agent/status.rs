@@ -1,20 +1,31 @@
 //! The agent's answer to "how are you".
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use recorder_ebpf::abi::{EventKind, Lane};
+use rustix::fs::statvfs;
+use rustix::time::{ClockId, clock_gettime};
 
-use crate::api::{CpuStatus, DumpStatus, IncidentStatus, LaneStatus, SampleStatus, Status};
+use crate::api::{
+    CpuStatus, DumpStatus, Health, IncidentStatus, LaneStatus, LiveStatus, SampleStatus,
+    SpaceStatus, Status, Usage,
+};
 use crate::config::{RecordConfig, saturating_ns};
 use crate::dump::Probe;
 use crate::event::ClockPair;
-use crate::ingest::{State, now_boot_ns};
+use crate::health::{Watch, Word};
+use crate::ingest::{State, now_boot_ns, now_pair};
 use crate::kernel::Counters;
+use crate::live::{Live, LiveCounters};
+use crate::notify::Notifier;
 use crate::sample::SampleCounters;
+use crate::store;
 
 /// Makes a status of what the data plane says and what does not change.
 pub(super) struct StatusMaker {
@@ -25,14 +36,38 @@ pub(super) struct StatusMaker {
     pub(super) counters: Arc<Counters>,
     pub(super) samples: Arc<SampleCounters>,
     pub(super) dumps: Arc<Mutex<DumpStatus>>,
+    pub(super) live: Live,
+    pub(super) notifier: Notifier,
+    pub(super) watch: Mutex<Watch>,
 }
 
 impl StatusMaker {
+    /// Makes a status, and judges it: how long ago a loss was is known only if this is called now and then.
     pub(super) fn status(&self, state: State) -> Status {
+        let mut status = self.gather(state);
+        let now = now_pair();
+        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        let reasons = watch.judge(&status, now.boot_ns, now.unix_ns);
+        status.health = Health {
+            state: match reasons.is_empty() {
+                true => Word::Recording,
+                false => Word::Degraded,
+            },
+            reasons,
+        };
+        status
+    }
+
+    fn gather(&self, state: State) -> Status {
         let incidents = state.incidents;
         let dumps = self.dumps.lock().unwrap_or_else(PoisonError::into_inner);
+        let dumps = DumpStatus {
+            waiting: state.waiting,
+            space: self.space().ok(),
+            ..dumps.clone()
+        };
         Status {
-            state: "recording".to_owned(),
+            health: Health::default(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             started_unix_ns: self.start.unix_ns,
@@ -47,6 +82,7 @@ impl StatusMaker {
                 .filter(|(_, times)| *times > 0)
                 .collect(),
             lanes: Lane::ALL.map(|lane| of_lane(lane, &state)).into(),
+            events: by_kind(&state.events),
             incidents: IncidentStatus {
                 open: incidents.open,
                 opened: incidents.opened_total,
@@ -55,11 +91,56 @@ impl StatusMaker {
                 overflow: incidents.overflow_total,
                 limited: incidents.limited_total,
                 news_dropped: state.news_dropped,
+                opened_by_rule: state.opened,
             },
+            rule_errors: state.rules.iter().map(|rule| rule.errors).sum(),
             rules: state.rules.clone(),
             samples: of_samples(&self.samples, self.config.sample_interval),
-            dumps: dumps.clone(),
+            dumps,
+            notify: self.notifier.status(),
+            live: of_live(self.live.counters()),
+            usage: usage(),
         }
+    }
+
+    /// Looks at the directory of the dumps.
+    fn space(&self) -> io::Result<SpaceStatus> {
+        let dumps = store::dumps(&self.dumps_dir)?;
+        let bytes = dumps.iter().map(|entry| entry.bytes + entry.beside_bytes);
+        let stats = statvfs(&self.dumps_dir)?;
+        Ok(SpaceStatus {
+            dumps: dumps.len() as u64,
+            max_dumps: self.config.dumps_max_count,
+            used_bytes: bytes.sum(),
+            max_bytes: self.config.dumps_max_bytes.0,
+            free_bytes: stats.f_bavail.saturating_mul(stats.f_frsize),
+            keep_free_bytes: self.config.dumps_keep_free.0,
+        })
+    }
+}
+
+fn of_live(counters: &LiveCounters) -> LiveStatus {
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    LiveStatus {
+        readers: count(&counters.readers),
+        delivered: count(&counters.delivered),
+        lost: count(&counters.lost),
+        missed: count(&counters.missed),
+    }
+}
+
+/// Returns what this process uses; what the kernel does not say is 0.
+fn usage() -> Usage {
+    let cpu = clock_gettime(ClockId::ProcessCPUTime);
+    let seconds = u64::try_from(cpu.tv_sec).unwrap_or(0);
+    let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse::<u64>().ok());
+    Usage {
+        cpu_ns: seconds * 1_000_000_000 + u64::try_from(cpu.tv_nsec).unwrap_or(0),
+        resident_bytes: pages.unwrap_or(0) * rustix::param::page_size() as u64,
     }
 }
 
@@ -97,7 +178,7 @@ fn of_lane(lane: Lane, state: &State) -> LaneStatus {
                 attempted: counted.stats.attempted,
                 committed,
                 lost,
-                lost_by_kind: lost_by_kind(&counted.stats.lost),
+                lost_by_kind: by_kind(&counted.stats.lost),
                 in_flight: counted.stats.attempted.saturating_sub(lost + committed),
             }
         })
@@ -118,10 +199,11 @@ fn of_lane(lane: Lane, state: &State) -> LaneStatus {
     }
 }
 
-fn lost_by_kind(lost: &[u64]) -> BTreeMap<String, u64> {
+/// Names the counts of those kinds that have any.
+fn by_kind(counts: &[u64]) -> BTreeMap<String, u64> {
     EventKind::ALL
         .into_iter()
-        .filter_map(|kind| Some((kind, *lost.get(kind as usize)?)))
+        .filter_map(|kind| Some((kind, *counts.get(kind as usize)?)))
         .filter(|(_, count)| *count > 0)
         .map(|(kind, count)| (kind.name().to_owned(), count))
         .collect()

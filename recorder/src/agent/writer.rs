@@ -1,12 +1,13 @@
 //! The thread that writes dumps.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Error, Result};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::crash::Names;
+use super::news::notice;
 use super::previous::{self, Previous};
 use crate::api::DumpStatus;
 use crate::dump::{self, Clocks, DumpInput, Evidence, Host, Limits, Probe, WriteError, Written};
@@ -14,14 +15,15 @@ use crate::event::ClockPair;
 use crate::harmless::escape;
 use crate::identity::Directory;
 use crate::incident::Incident;
-use crate::ingest::{Command, Commands, FrozenIncident, wall_clock_error};
+use crate::ingest::{Command, Commands, FrozenIncident, now_pair, wall_clock_error};
+use crate::notify::{DumpOf, Notice, Notifier, Occasion};
+use crate::ring::Abandoned;
 use crate::store::{Store, StoreError, Unwritten};
 
 /// How often dumps that have become too old are looked for.
 const TIDY_INTERVAL: Duration = Duration::from_secs(600);
 /// How often a dump is tried again, smaller, after the file system ran full under it.
 const RETRIES: u32 = 2;
-use crate::ring::Abandoned;
 
 /// What every dump says of the agent.
 pub(super) struct Writer {
@@ -35,6 +37,7 @@ pub(super) struct Writer {
     pub(super) evidence_patience: Duration,
     pub(super) status: Arc<Mutex<DumpStatus>>,
     pub(super) commands: Commands,
+    pub(super) notifier: Notifier,
     /// Of the last dump.
     pub(super) directory: Directory,
     /// What the agent before this one left, and when this one began to record.
@@ -57,8 +60,10 @@ impl Writer {
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             };
+            let begun = Instant::now();
             let outcome = self.write(&frozen);
-            self.tell(&frozen.incident.summary, &outcome);
+            self.notify(&frozen.incident, &outcome);
+            self.tell(&frozen.incident.summary, &outcome, begun.elapsed());
             if let Err(error) = &outcome {
                 self.missed(&frozen.incident, frozen.clock, error);
             }
@@ -66,8 +71,29 @@ impl Writer {
         }
     }
 
+    /// Tells who is to know of it what became of a dump.
+    fn notify(&self, incident: &Incident, outcome: &Result<Written>) {
+        let (occasion, dump, error) = match outcome {
+            Ok(written) => {
+                let dump = DumpOf {
+                    path: written.path.display().to_string(),
+                    bytes: written.bytes,
+                    sha256: written.sha256.clone(),
+                    events: written.events,
+                };
+                (Occasion::Dump, Some(dump), None)
+            }
+            Err(error) => (Occasion::DumpFailed, None, Some(format!("{error:#}"))),
+        };
+        self.notifier.tell(Notice {
+            dump,
+            error,
+            ..notice(occasion, incident, &self.host)
+        });
+    }
+
     /// Says what has become of a dump.
-    fn tell(&self, summary: &str, outcome: &Result<Written>) {
+    fn tell(&self, summary: &str, outcome: &Result<Written>, took: Duration) {
         let summary = escape(summary);
         let mut status = self.status();
         match outcome {
@@ -76,12 +102,16 @@ impl Writer {
                 let path = written.path.display().to_string();
                 super::say(&format!("dump {path} {summary}"));
                 status.written += 1;
+                status.failed_in_a_row = 0;
+                status.durations.add(took);
+                status.last_unix_ns = Some(now_pair().unix_ns);
                 status.last = Some(path);
             }
             Err(error) => {
                 let text = format!("no dump of {summary}: {error:#}");
                 super::warn(&text);
                 status.failed += 1;
+                status.failed_in_a_row += 1;
                 status.last_error = Some(text);
             }
         }
@@ -89,10 +119,12 @@ impl Writer {
 
     /// Writes what the agent before this one left in its ring.
     fn keep_previous(&mut self, old: Previous, recording: ClockPair) {
+        let begun = Instant::now();
         let (summary, outcome) = match old.read() {
             Ok(old) => match previous::incident(&old, recording) {
                 Some(incident) => {
                     let outcome = self.write_previous(&old, &incident, recording);
+                    self.notify(&incident, &outcome);
                     if let Err(error) = &outcome {
                         self.missed(&incident, recording, error);
                     }
@@ -102,7 +134,7 @@ impl Writer {
             },
             Err(error) => ("the recorder's last window".to_owned(), Err(error.into())),
         };
-        self.tell(&summary, &outcome);
+        self.tell(&summary, &outcome, begun.elapsed());
         self.look(self.store.added());
     }
 

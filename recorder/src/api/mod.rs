@@ -1,22 +1,42 @@
 //! The control socket: HTTP/1.1 over a Unix socket, so that `curl --unix-socket` speaks it too.
 //!
-//! | request | answer |
-//! |---|---|
-//! | `GET /v1/status` | [`Status`] |
-//! | `POST /v1/reload` | [`ReloadReply`]; 400 if the configuration is wrong: the old one stays in force |
-//! | `POST /v1/rules/test` with a [`RehearseRequest`] | [`Rehearsal`](crate::rules::Rehearsal) |
-//! | `POST /v1/trigger` with a [`TriggerRequest`] | [`TriggerReply`]; 503 if as many incidents are open as may be |
+//! `docs/api.md` describes every request. Errors are `{"error": "one sentence"}`.
 //!
-//! Errors are `{"error": "one sentence"}`.
+//! | module | does |
+//! |---|---|
+//! | [`server`] | connections, and what each may cost |
+//! | [`router`] | which request is answered how |
+//! | [`incidents`], [`range`] | the dumps that are kept |
+//! | [`events`] | live events |
+//! | [`metrics`] | the status as OpenMetrics |
+//! | [`client`] | the other side |
 
 mod client;
+mod events;
+mod incidents;
+mod metrics;
+mod peer;
+mod query;
+mod range;
+mod router;
 mod rules;
 mod server;
 mod types;
 
-pub use client::{Client, ClientError};
-pub use server::{Agent, serve};
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+
+pub use client::{Client, ClientError, Stream};
+pub use router::{Agent, metrics_router, router};
+pub use server::{serve, serve_tcp};
 pub use types::{
-    CpuStatus, DumpStatus, Failure, IncidentStatus, LaneStatus, RehearseRequest, ReloadReply,
-    SampleStatus, Status, TriggerReply, TriggerRequest,
+    CpuStatus, DumpStatus, Durations, Failure, Health, IncidentStatus, LaneStatus, LiveStatus,
+    Measurement, NotifyStatus, ProgramUse, RehearseRequest, ReloadReply, SampleStatus, SpaceStatus,
+    Status, TriggerReply, TriggerRequest, Usage,
 };
+
+/// Says why a request is not met.
+fn failure(status: StatusCode, error: String) -> Response {
+    (status, Json(Failure { error })).into_response()
+}

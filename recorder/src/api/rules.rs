@@ -9,7 +9,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tokio::task::spawn_blocking;
 
-use super::server::{Agent, failure};
+use super::failure;
+use super::router::Agent;
 use super::types::RehearseRequest;
 
 pub(super) async fn reload(State(agent): State<Arc<Agent>>) -> Response {

@@ -1,18 +1,40 @@
 //! What the control socket takes and gives, as JSON.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::dump::Probe;
+use crate::health::{Reason, Word};
 use crate::rules::RuleStats;
 
+/// Whether the agent does what it is there for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// In one word.
+    pub state: Word,
+    /// Why it is not "recording".
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub reasons: Vec<Reason>,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            state: Word::Recording,
+            reasons: Vec::new(),
+        }
+    }
+}
+
 /// What the agent does, holds and counts.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
-    /// "recording".
-    pub state: String,
+    /// Whether it does what it is there for.
+    #[serde(flatten)]
+    pub health: Health,
     /// Version of the agent.
     pub version: String,
     /// Its process id.
@@ -31,20 +53,35 @@ pub struct Status {
     pub skipped: BTreeMap<String, u64>,
     /// The flight ring and the losses before it.
     pub lanes: Vec<LaneStatus>,
+    /// Records taken into the flight ring, by type of event.
+    #[serde(default)]
+    pub events: BTreeMap<String, u64>,
     /// What became of everything that could have been an incident.
     pub incidents: IncidentStatus,
     /// What each rule has seen.
     #[serde(default)]
     pub rules: Vec<RuleStats>,
+    /// How often the condition of a rule could not be decided.
+    #[serde(default)]
+    pub rule_errors: u64,
     /// The samples of the host and the kernel's log.
     #[serde(default)]
     pub samples: SampleStatus,
     /// What became of the dumps.
     pub dumps: DumpStatus,
+    /// Who is told of incidents.
+    #[serde(default)]
+    pub notify: Vec<NotifyStatus>,
+    /// Who reads events live.
+    #[serde(default)]
+    pub live: LiveStatus,
+    /// What the agent itself uses.
+    #[serde(default)]
+    pub usage: Usage,
 }
 
 /// A lane of the flight ring: `pushed = records + evicted + dropped`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaneStatus {
     /// "failure", "lifecycle", "sample".
     pub lane: String,
@@ -70,7 +107,7 @@ pub struct LaneStatus {
 }
 
 /// What the probes did for one lane on one CPU: `attempted = committed + lost + in_flight`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CpuStatus {
     /// The CPU.
     pub cpu: u16,
@@ -87,7 +124,7 @@ pub struct CpuStatus {
 }
 
 /// What became of everything that could have been an incident.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IncidentStatus {
     /// Open now.
     pub open: u64,
@@ -105,6 +142,9 @@ pub struct IncidentStatus {
     /// News of incidents that nobody took in time.
     #[serde(default)]
     pub news_dropped: u64,
+    /// Opened, by rule.
+    #[serde(default)]
+    pub opened_by_rule: BTreeMap<String, u64>,
 }
 
 /// The samples of the host and the kernel's log.
@@ -157,6 +197,132 @@ pub struct DumpStatus {
     /// What somebody should do something about.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub warning: Option<String>,
+    /// Not written since the last that was.
+    #[serde(default)]
+    pub failed_in_a_row: u64,
+    /// When the last was durable, in nanoseconds since the Unix epoch.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_unix_ns: Option<u64>,
+    /// Windows that wait to be written.
+    #[serde(default)]
+    pub waiting: u64,
+    /// How long writing took.
+    #[serde(default)]
+    pub durations: Durations,
+    /// What their directory holds and may hold; absent if it cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub space: Option<SpaceStatus>,
+}
+
+/// Upper bounds of [`Durations::counts`], in milliseconds.
+pub const DURATION_BOUNDS_MS: [u64; 8] = [10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000];
+
+/// How long something took.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Durations {
+    /// All together, in nanoseconds.
+    pub sum_ns: u64,
+    /// How many took no longer than each of [`DURATION_BOUNDS_MS`], and longer than the one before; the rest comes last.
+    pub counts: [u64; DURATION_BOUNDS_MS.len() + 1],
+}
+
+impl Durations {
+    /// Counts one.
+    pub fn add(&mut self, duration: Duration) {
+        let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        self.sum_ns = self.sum_ns.saturating_add(ns);
+        let bucket = DURATION_BOUNDS_MS.partition_point(|bound| bound * 1_000_000 < ns);
+        self.counts[bucket] += 1;
+    }
+}
+
+/// What the directory of dumps holds and may hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpaceStatus {
+    /// Dumps in it.
+    pub dumps: u64,
+    /// Most dumps.
+    pub max_dumps: u64,
+    /// Bytes of them.
+    pub used_bytes: u64,
+    /// Most bytes of them.
+    pub max_bytes: u64,
+    /// Free on their file system.
+    pub free_bytes: u64,
+    /// To stay free there.
+    pub keep_free_bytes: u64,
+}
+
+/// What became of the notifications to one target.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotifyStatus {
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: String,
+    /// Waiting, also for another attempt.
+    pub waiting: u64,
+    /// Delivered.
+    pub delivered: u64,
+    /// Attempts that failed.
+    pub failures: u64,
+    /// Attempts that failed since the last that did not.
+    pub failures_in_a_row: u32,
+    /// Refused for good.
+    pub refused: u64,
+    /// Not taken into its queue: it was full.
+    pub dropped: u64,
+    /// Given up after too long a time.
+    pub expired: u64,
+    /// Why the last attempt that failed did.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_error: Option<String>,
+}
+
+/// What became of live events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveStatus {
+    /// Readers now.
+    pub readers: u64,
+    /// Events given to readers.
+    pub delivered: u64,
+    /// Events for which a reader was too slow.
+    pub lost: u64,
+    /// Records that no reader could be given: the host was too busy.
+    pub missed: u64,
+}
+
+/// What the agent itself uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// CPU time, in nanoseconds.
+    pub cpu_ns: u64,
+    /// Memory, in bytes; the flight ring is in it.
+    pub resident_bytes: u64,
+}
+
+/// What a probe costs while it is measured.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramUse {
+    /// The program.
+    pub program: String,
+    /// Runs during the measurement.
+    pub runs: u64,
+    /// Time of these, in nanoseconds.
+    pub run_ns: u64,
+    /// Runs in all measurements since the start.
+    pub runs_total: u64,
+    /// Time of these, in nanoseconds.
+    pub run_ns_total: u64,
+}
+
+/// What the probes cost.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Measurement {
+    /// How long was measured, in nanoseconds.
+    pub measured_ns: u64,
+    /// Every program.
+    pub programs: Vec<ProgramUse>,
 }
 
 /// Asks for a dump.

@@ -122,6 +122,14 @@ fn print_toml<'a>(
         let text = text.replace("\n[environment]", "\n[collector.environment]");
         writeln!(out, "\n[[collector]]  # {origin}\n{}", text.trim_end())?;
     }
+    for target in &loaded.config.notify {
+        let origin = match loaded.notify.get(&target.name) {
+            Some(Origin::File { path, line }) => format!("{}:{line}", path.display()),
+            _ => "default".to_owned(),
+        };
+        let text = toml::to_string(target).map_err(io::Error::other)?;
+        writeln!(out, "\n[[notify]]  # {origin}\n{}", text.trim_end())?;
+    }
     Ok(())
 }
 
@@ -142,11 +150,17 @@ fn print_json<'a>(loaded: &Loaded, settings: impl Iterator<Item = &'a Setting>) 
         .iter()
         .map(|one| json!({"collector": one, "origin": loaded.collectors.get(&one.name)}))
         .collect();
+    let notify: Vec<_> = loaded
+        .config
+        .notify
+        .iter()
+        .map(|one| json!({"notify": one, "origin": loaded.notify.get(&one.name)}))
+        .collect();
     let mut out = io::stdout().lock();
     writeln!(
         out,
         "{}",
-        json!({"files": loaded.files, "settings": settings, "collectors": collectors, "rules": loaded.config.rules})
+        json!({"files": loaded.files, "settings": settings, "collectors": collectors, "notify": notify, "rules": loaded.config.rules})
     )?;
     Ok(())
 }

@@ -15,6 +15,7 @@ pub mod info;
 pub mod list;
 pub mod man;
 pub mod merge;
+pub mod notify;
 pub mod plan;
 mod reading;
 pub mod redact;
@@ -27,6 +28,7 @@ pub mod serve;
 pub mod show;
 pub mod status;
 pub mod symbolize;
+pub mod tail;
 pub mod text;
 pub mod trends;
 pub mod trigger;
@@ -72,6 +74,10 @@ enum Command {
     Run(run::Args),
     /// Say what the running recorder does, holds and has lost
     Status(status::Args),
+    /// Show events as they happen
+    Tail(tail::Args),
+    /// Try who is told of incidents
+    Notify(notify::Args),
     /// Make a dump of now
     Trigger(trigger::Args),
     /// List the incidents and their dumps
@@ -147,6 +153,8 @@ pub fn main() -> ExitCode {
     let done = match &command {
         Command::Run(args) => run::run(args, &paths, &file, given),
         Command::Status(args) => status::run(args, &paths),
+        Command::Tail(args) => tail::run(args, &paths),
+        Command::Notify(args) => notify::run(args, &file),
         Command::Trigger(args) => trigger::run(args, &paths),
         Command::List(args) => list::run(args, &paths),
         Command::Info(args) => info::run(args, &paths),

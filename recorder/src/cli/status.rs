@@ -7,22 +7,40 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Result;
 
 use super::text::{Palette, Style, bytes, count, duration, escape};
-use crate::api::{Client, LaneStatus, SampleStatus, Status};
+use crate::api::{Client, LaneStatus, Measurement, SampleStatus, Status};
 use crate::config::Paths;
 use crate::dump::ProbeState;
+use crate::health::Word;
 
 /// Arguments of `recorder status`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
+    /// Measure for some seconds what each probe costs, instead: the kernel does so only while it is asked
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2")]
+    probes: Option<u64>,
     /// Write one JSON object
     #[arg(long)]
     json: bool,
 }
 
 /// Says what the running recorder does, holds and has lost.
+///
+/// The exit code is that of the verdict: 0 recording, 3 degraded, 1 not recording.
 pub fn run(args: &Args, paths: &Paths) -> Result<ExitCode> {
-    let status = Client::new(paths.control_socket()).status()?;
+    let client = Client::new(paths.control_socket());
     let mut out = io::stdout().lock();
+    if let Some(seconds) = args.probes {
+        let measured = client.probes(seconds)?;
+        match args.json {
+            true => {
+                serde_json::to_writer(&mut out, &measured).map_err(io::Error::from)?;
+                writeln!(out)?;
+            }
+            false => probes(&mut out, &measured)?,
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let status = client.status()?;
     if args.json {
         serde_json::to_writer(&mut out, &status).map_err(io::Error::from)?;
         writeln!(out)?;
@@ -31,7 +49,37 @@ pub fn run(args: &Args, paths: &Paths) -> Result<ExitCode> {
         let now_ns = now.map_or(0, |now| u64::try_from(now.as_nanos()).unwrap_or(u64::MAX));
         write(&mut out, &status, now_ns, Palette::of_stdout())?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(match status.health.state {
+        Word::Recording => ExitCode::SUCCESS,
+        Word::Degraded => ExitCode::from(super::PROBLEMS),
+        Word::NotRecording => ExitCode::from(super::FAILED),
+    })
+}
+
+fn probes(out: &mut impl Write, measured: &Measurement) -> io::Result<()> {
+    writeln!(
+        out,
+        "{:<28} {:>10} {:>10} {:>12} {:>8}",
+        "PROGRAM", "RUNS/S", "NS/RUN", "NS/S", "% CPU"
+    )?;
+    let mut programs: Vec<_> = measured.programs.iter().collect();
+    programs.sort_by_key(|program| std::cmp::Reverse(program.run_ns));
+    for program in programs {
+        let each = |count: u64| {
+            u128::from(count) * 1_000_000_000 / u128::from(measured.measured_ns.max(1))
+        };
+        let ns = each(program.run_ns);
+        #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+        let percent = ns as f64 / 1e7;
+        writeln!(
+            out,
+            "{:<28} {:>10} {:>10} {ns:>12} {percent:>8.3}",
+            escape(&program.program),
+            each(program.runs),
+            program.run_ns / program.runs.max(1),
+        )?;
+    }
+    Ok(())
 }
 
 fn write(
@@ -40,14 +88,23 @@ fn write(
     now_unix_ns: u64,
     palette: Palette,
 ) -> io::Result<()> {
+    let style = match status.health.state {
+        Word::Recording => Style::Green,
+        Word::Degraded => Style::Yellow,
+        Word::NotRecording => Style::Red,
+    };
     writeln!(
         out,
         "{} for {} (recorder {}, process {})",
-        palette.paint(Style::Green, &status.state),
+        palette.paint(style, status.health.state.name()),
         duration(now_unix_ns.saturating_sub(status.started_unix_ns)),
         status.version,
         status.pid,
     )?;
+    for reason in &status.health.reasons {
+        let text = palette.paint(style, &escape(&reason.text));
+        writeln!(out, "because  {text}")?;
+    }
     writeln!(
         out,
         "window   {} before an incident, {} after",
@@ -123,7 +180,45 @@ fn write(
             palette.paint(Style::Red, &escape(error))
         )?;
     }
-    Ok(())
+    if let Some(space) = &dumps.space {
+        writeln!(
+            out,
+            "disk     {} of {} in {} of {} dumps; {} free, of which {} stay free",
+            bytes(space.used_bytes),
+            bytes(space.max_bytes),
+            count(space.dumps),
+            count(space.max_dumps),
+            bytes(space.free_bytes),
+            bytes(space.keep_free_bytes),
+        )?;
+    }
+    for target in &status.notify {
+        writeln!(
+            out,
+            "notify   {} ({}): {} delivered, {} waiting, {} given up",
+            escape(&target.name),
+            escape(&target.kind),
+            count(target.delivered),
+            count(target.waiting),
+            count(target.dropped + target.expired + target.refused),
+        )?;
+    }
+    let live = &status.live;
+    if live.readers > 0 || live.lost > 0 {
+        writeln!(
+            out,
+            "live     {} readers; {} events given, {} lost by slow ones",
+            count(live.readers),
+            count(live.delivered),
+            count(live.lost),
+        )?;
+    }
+    writeln!(
+        out,
+        "uses     {} of CPU time, {} of memory",
+        duration(status.usage.cpu_ns),
+        bytes(status.usage.resident_bytes),
+    )
 }
 
 fn samples_lines(out: &mut impl Write, samples: &SampleStatus, palette: Palette) -> io::Result<()> {

@@ -25,12 +25,15 @@ use super::settings::{SETTINGS, Setting};
 use super::suggest::nearest;
 use super::{Contradiction, RecordConfig};
 use crate::evidence::{Builtin, Collector};
+use crate::notify::Target;
 use crate::rules::{self, Fault, RuleSet};
 
 /// Where the configuration is unless the user says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/recorder/recorder.toml";
 /// The tables that define collectors.
 const COLLECTOR: &str = "collector";
+/// The tables that define who is told of incidents.
+const NOTIFY: &str = "notify";
 /// Longest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
@@ -73,6 +76,8 @@ pub struct Loaded {
     origins: BTreeMap<&'static str, Origin>,
     /// Where each collector comes from, by its name.
     pub collectors: BTreeMap<String, Origin>,
+    /// Where each target of notifications comes from, by its name.
+    pub notify: BTreeMap<String, Origin>,
 }
 
 impl Loaded {
@@ -176,6 +181,7 @@ impl ConfigFile {
             files: Vec::new(),
             origins: BTreeMap::new(),
             collectors: BTreeMap::new(),
+            notify: BTreeMap::new(),
         };
         // The built-in rules are the file before all files.
         loaded.config.rules = rules::builtin();
@@ -264,6 +270,17 @@ fn take(loaded: &mut Loaded, path: &Path, text: &str) -> Result<(), ConfigError>
         .map_err(|error| invalid(error.span().unwrap_or_default(), one_line(error.message())))?;
     for (table, content) in tables.get_ref() {
         let (name, span) = (table.get_ref().as_ref(), table.span());
+        if name == NOTIFY {
+            let DeValue::Array(targets) = content.get_ref() else {
+                return Err(invalid(span, "notify: write [[notify]]".to_owned()));
+            };
+            for target in targets.iter() {
+                let start = line(text, target.span().start);
+                take_target(loaded, path, start, target)
+                    .map_err(|(at, what)| invalid(at.unwrap_or(target.span()), what))?;
+            }
+            continue;
+        }
         if name == COLLECTOR {
             let DeValue::Array(collectors) = content.get_ref() else {
                 return Err(invalid(span, "collector: write [[collector]]".to_owned()));
@@ -330,6 +347,32 @@ fn take_collector(
     Ok(())
 }
 
+/// Takes a target of notifications; one of the same name makes way for it.
+fn take_target(
+    loaded: &mut Loaded,
+    path: &Path,
+    line: usize,
+    value: &Spanned<DeValue<'_>>,
+) -> Result<(), (Option<Range<usize>>, String)> {
+    let deserializer = value.clone().into_deserializer();
+    let target = Target::deserialize(deserializer)
+        .map_err(|error: toml::de::Error| (error.span(), explained(NOTIFY, error.message())))?;
+    target
+        .validate()
+        .map_err(|what| (None, format!("{NOTIFY}: {what}")))?;
+    let origin = Origin::File {
+        path: path.to_owned(),
+        line,
+    };
+    loaded.notify.insert(target.name.clone(), origin);
+    let targets = &mut loaded.config.notify;
+    match targets.iter_mut().find(|one| one.name == target.name) {
+        Some(one) => *one = target,
+        None => targets.push(target),
+    }
+    Ok(())
+}
+
 /// Puts what serde says of a table into our words: "unknown field `a`, expected one of `b`, `c`".
 pub(crate) fn explained(table: &str, message: &str) -> String {
     let names: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
@@ -361,7 +404,7 @@ fn unknown(key: &str) -> String {
     let tables = SETTINGS
         .iter()
         .filter_map(|setting| setting.key.split('.').next())
-        .chain([COLLECTOR, rules::TABLE]);
+        .chain([COLLECTOR, NOTIFY, rules::TABLE]);
     let candidate = match key.contains('.') {
         true => moved.or_else(|| nearest(key, keys)),
         false => nearest(key, tables).or(moved),

@@ -5,9 +5,11 @@
 
 mod file;
 mod settings;
+mod socket;
 mod suggest;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -20,11 +22,13 @@ use thiserror::Error;
 use crate::evidence::{Builtin, Collector};
 
 use crate::incident::Span;
+use crate::notify::Target;
 use crate::rules::{self, RuleSpec};
 
 pub use file::{ConfigError, ConfigFile, Loaded, Origin};
 pub(crate) use file::{explained, line as line_of};
 pub use settings::{SETTINGS, Setting};
+pub use socket::{SocketMode, group_id};
 pub use suggest::nearest;
 
 use crate::sample::NOISE;
@@ -163,6 +167,9 @@ pub struct RecordConfig {
     /// Rules: only files define them, beside the built-in ones.
     #[arg(skip = rules::builtin())]
     pub rules: Vec<RuleSpec>,
+    /// Who is told of incidents: only files define them.
+    #[arg(skip)]
+    pub notify: Vec<Target>,
     /// What this place is called, in every dump: "paris-1"
     #[arg(long, value_name = "NAME", env = "RECORDER_ENVIRONMENT")]
     pub environment: Option<String>,
@@ -173,6 +180,15 @@ pub struct RecordConfig {
     /// Hide only what --redact-word says
     #[arg(long)]
     pub no_default_redaction: bool,
+    /// Mode of the control socket [default: 0600, and 0660 with --socket-group]; never for others
+    #[arg(long, value_name = "MODE")]
+    pub socket_mode: Option<SocketMode>,
+    /// Group that owns the control socket: name or number
+    #[arg(long, value_name = "GROUP")]
+    pub socket_group: Option<String>,
+    /// Address and port on which /metrics is answered to everybody, like 127.0.0.1:9464; nothing listens unless it is given
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub metrics_listen: Option<SocketAddr>,
 }
 
 /// Two settings that contradict each other, or one that cannot be.
@@ -294,6 +310,14 @@ impl RecordConfig {
             return fail("--dumps-max-count 0: at least one dump is kept".into());
         }
         self.validate_evidence().map_err(Contradiction)?;
+        if self.notify.len() > TARGETS_MAX {
+            return fail(format!("[[notify]]: at most {TARGETS_MAX} targets"));
+        }
+        if let Some(group) = &self.socket_group
+            && let Err(error) = group_id(group)
+        {
+            return fail(format!("--socket-group {group}: {error}"));
+        }
         for name in &self.watch {
             if name.is_empty() || name.len() > COMM_MAX {
                 return fail(format!(
@@ -382,6 +406,8 @@ impl RecordConfig {
 const PERCENT_MAX: u64 = 95;
 /// Stands for no built-in collector at all.
 const NO_COLLECTOR: &str = "none";
+/// Most targets of notifications: each has a thread.
+const TARGETS_MAX: usize = 16;
 /// Most collectors at once.
 const PARALLEL_MAX: u64 = 32;
 /// Longest that a dump waits for evidence.

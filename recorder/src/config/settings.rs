@@ -3,12 +3,13 @@
 //! A setting is one line of [`SETTINGS`]; its key is the flag's name, in the table that it belongs to. What a value may be
 //! is the flag's own parser.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use toml::Value;
 use toml::de::DeValue;
 
-use super::{Bytes, RecordConfig, RuleWindow, duration, text_of_duration};
+use super::{Bytes, RecordConfig, RuleWindow, SocketMode, duration, text_of_duration};
 
 /// A setting.
 pub struct Setting {
@@ -91,6 +92,9 @@ pub static SETTINGS: &[Setting] = &settings! {
     "evidence.max_bytes" evidence_max_bytes,
     "evidence.grace" evidence_grace,
     "evidence.parallel" evidence_parallel,
+    "api.socket_mode" socket_mode,
+    "api.socket_group" socket_group,
+    "api.metrics_listen" metrics_listen,
 };
 
 /// A value that a file can hold.
@@ -182,6 +186,30 @@ impl FromToml for bool {
 
     fn to_toml(&self) -> Option<Value> {
         Some((*self).into())
+    }
+}
+
+impl FromToml for SocketMode {
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        match value.as_str() {
+            Some(text) => text.parse(),
+            None => Err(wrong(value, "write a mode in quotes: \"0660\"")),
+        }
+    }
+
+    fn to_toml(&self) -> Option<Value> {
+        Some(self.to_string().into())
+    }
+}
+
+impl FromToml for SocketAddr {
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        let address = value.as_str().and_then(|text| text.parse().ok());
+        address.ok_or_else(|| "write an address and a port: \"127.0.0.1:9464\"".to_owned())
+    }
+
+    fn to_toml(&self) -> Option<Value> {
+        Some(self.to_string().into())
     }
 }
 

@@ -5,6 +5,7 @@ use std::fs;
 use super::{Answer, Check, State};
 use crate::api::{ClientError, LaneStatus, Status};
 use crate::config::Paths;
+use crate::health::Word;
 use crate::units::{bytes, duration};
 
 /// Capabilities beside those that load programs, and what is not there without them.
@@ -45,8 +46,8 @@ pub(super) fn checks(paths: &Paths, answer: Option<&Answer>) -> Vec<Check> {
             return vec![Check::warn(NAME, error.to_string(), remedy)];
         }
     };
-    let recording = format!("{}, as process {}", status.state, status.pid);
-    let mut checks = vec![match status.state.starts_with("recording") {
+    let recording = format!("{}, as process {}", status.health.state, status.pid);
+    let mut checks = vec![match status.health.state == Word::Recording {
         true => Check::pass(NAME, recording),
         false => Check::warn(NAME, recording, "recorder status says more"),
     }];

@@ -16,6 +16,7 @@ mod oom;
 mod process;
 pub mod reflect;
 mod sample;
+mod select;
 mod signal;
 mod text;
 
@@ -24,6 +25,7 @@ use recorder_ebpf::abi::{self, EventKind, Header, Lane};
 pub use body::{Body, DecodeError, TOPICS, Topic};
 pub use clock::ClockPair;
 pub(crate) use process::{path_of_names, push_path_of_names, unless_unset};
+pub use select::Selection;
 pub(crate) use text::{hex, name as name_of_bytes};
 
 /// The messages of the schema `recorder.v1`, generated from `proto/recorder/v1/events.proto`.

@@ -60,8 +60,12 @@ impl JsonLines {
     pub fn write(&mut self, line: &mut Vec<u8>, entry: &Entry) {
         line.extend_from_slice(b"{\"timestamp\":\"");
         self.clock.write(line, entry.unix_ns);
-        line.extend_from_slice(b"\",\"order\":");
-        json(line, &entry.order);
+        line.push(b'"');
+        // Live events have no place among all.
+        if entry.order != 0 {
+            line.extend_from_slice(b",\"order\":");
+            json(line, &entry.order);
+        }
         line.extend_from_slice(&self.common);
         line.extend_from_slice(b",\"type\":\"");
         line.extend_from_slice(entry.body.topic().as_bytes());

@@ -36,9 +36,11 @@ pub enum Command {
     /// Put other rules and limits in force.
     Rules(Box<RuleSet>, Limits, oneshot::Sender<()>),
     /// Give all that the ring holds, and this moment on both clocks.
-    Window(oneshot::Sender<(Window, ClockPair)>),
+    Everything(oneshot::Sender<(Window, ClockPair)>),
     /// Take note that a dump of so many bytes has been written.
     Written(u64),
+    /// Hold the records from then on, in nanoseconds since boot.
+    Window(u64, oneshot::Sender<Window>),
     /// Take in processes that somebody looked at.
     Learn(Vec<Process>),
     /// Say who processes and cgroups are, from there on.

@@ -7,11 +7,13 @@
 mod budget;
 mod clock;
 mod commands;
+mod flight;
 mod news;
 mod note;
 mod samples;
+mod tap;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::sync::Arc;
@@ -27,6 +29,7 @@ pub use clock::{now_boot_ns, now_pair, wall_clock_error};
 pub use commands::{Command, Commands, Triggered};
 pub use news::News;
 pub use samples::{Ask, Asked, Inlet, Outlet, SAMPLE_BYTES_MAX, samples};
+pub use tap::{Batch, Spout, Tap, tap};
 
 use crate::dump::CpuStats;
 use crate::event::{ClockPair, Event};
@@ -39,6 +42,7 @@ use crate::ring::{FlightRing, RingStats, Share, Window};
 use crate::rules::{RuleSet, RuleStats};
 use budget::BudgetWatch;
 use commands::Inbox;
+use flight::{Flight, KINDS};
 use note::Notes;
 
 /// Longest time between two looks at the kernel rings. Failures wake the thread at once.
@@ -71,12 +75,18 @@ pub struct State {
     pub counters: Vec<CpuStats>,
     /// Records taken from the kernel rings, by lane and CPU.
     pub committed: [Vec<u64>; Lane::ALL.len()],
+    /// Records taken into the flight ring, by [`EventKind`].
+    pub events: [u64; KINDS],
     /// The incidents.
     pub incidents: EngineStats,
     /// What the rules have seen.
     pub rules: Vec<RuleStats>,
     /// News that found no room.
     pub news_dropped: u64,
+    /// Incidents opened, by rule.
+    pub opened: BTreeMap<String, u64>,
+    /// Windows that wait for the writer of dumps.
+    pub waiting: u64,
 }
 
 /// What is kept of an incident while it is open.
@@ -98,6 +108,8 @@ pub struct Connections {
     pub writer: Sender<FrozenIncident>,
     /// Where it is said what becomes of incidents.
     pub news: Sender<News>,
+    /// Who watches live.
+    pub tap: Tap,
     /// Where warnings go.
     pub warn: Report,
 }
@@ -106,7 +118,7 @@ pub struct Connections {
 pub struct DataPlane {
     rings: Rings,
     counters: Arc<Counters>,
-    flight: FlightRing,
+    flight: Flight,
     engine: Engine,
     inbox: Inbox,
     samples: Inlet,
@@ -121,6 +133,7 @@ pub struct DataPlane {
     memory: Option<u32>,
     redactor: Redactor,
     committed: [Vec<u64>; Lane::ALL.len()],
+    opened: BTreeMap<String, u64>,
     /// What led up to the incidents that are open.
     held: Vec<Held>,
     /// Who collects evidence, if anyone does.
@@ -148,13 +161,14 @@ impl DataPlane {
             samples,
             writer,
             news,
+            tap,
             warn,
         } = connections;
         let (commands, inbox) = commands::channel()?;
         let plane = Self {
             rings,
             counters,
-            flight,
+            flight: Flight::new(flight, tap),
             engine,
             inbox,
             samples,
@@ -169,6 +183,7 @@ impl DataPlane {
             redactor: Redactor::new(Rules::new(true, &[])),
             // As large as it will ever be: nothing is allocated for a record.
             committed: [vec![0; CPUS_MAX], vec![0; CPUS_MAX], Vec::new()],
+            opened: BTreeMap::new(),
             held: Vec::new(),
             collectors: None,
             waiting: VecDeque::new(),
@@ -212,6 +227,7 @@ impl DataPlane {
             self.hand_over();
             self.flight.expire(now_boot_ns());
             self.look_at_budgets();
+            self.flight.tap.flush();
         }
         self.answer_to_the_end();
     }
@@ -286,8 +302,7 @@ impl DataPlane {
                 shown = redactor.apply(&header, record);
             }
             let record = shown;
-            // A refusal is counted by the ring.
-            let _ = flight.push(lane, record);
+            flight.record(lane, record);
             if lane == Lane::Failure
                 && let Some(kill) = oom_kill(record)
             {
@@ -365,6 +380,7 @@ impl DataPlane {
 
     /// Keeps what led up to an incident, and says that there is one.
     fn hold(&mut self, incident: Box<Incident>, window: Window) {
+        *self.opened.entry(incident.rule.clone()).or_default() += 1;
         let collectors = self.collectors.as_ref();
         self.held.push(Held {
             id: incident.id,
@@ -435,12 +451,17 @@ impl DataPlane {
                     self.set_rules(*rules, limits);
                     let _ = reply.send(());
                 }
-                Command::Window(reply) => {
+                Command::Everything(reply) => {
                     self.drain_all();
                     let window = self.flight.freeze(0, Share::Half);
                     let _ = reply.send((window, now_pair()));
                 }
                 Command::Written(bytes) => self.engine.written(bytes, now_boot_ns()),
+                Command::Window(since_boot_ns, reply) => {
+                    self.drain_all();
+                    self.flight.tap.flush();
+                    let _ = reply.send(self.flight.freeze(since_boot_ns, Share::Half));
+                }
                 Command::Learn(processes) => {
                     for process in processes {
                         self.identities.learn_process(process);
@@ -547,9 +568,12 @@ impl DataPlane {
             ring: self.flight.stats(),
             counters: self.counters(),
             committed: self.committed.clone(),
+            events: self.flight.events,
             incidents: self.engine.stats(),
             rules: self.engine.rule_stats(),
             news_dropped: self.news_dropped,
+            opened: self.opened.clone(),
+            waiting: self.waiting.len() as u64,
         }
     }
 

@@ -6,7 +6,7 @@ use recorder_ebpf::abi::{EventKind, Header, Lane, Note, NoteKind, decode};
 use zerocopy::IntoBytes as _;
 
 use super::clock::now_boot_ns;
-use crate::ring::FlightRing;
+use super::flight::Flight;
 
 /// Longest text of a note, in bytes; more is cut.
 const TEXT_MAX: usize = 512;
@@ -23,7 +23,7 @@ impl Notes {
     /// Writes a sample into the ring, with its number.
     ///
     /// One that was taken before the last record was written, and comes after it, takes that one's time.
-    pub(super) fn sample(&mut self, ring: &mut FlightRing, record: &mut [u8]) {
+    pub(super) fn sample(&mut self, ring: &mut Flight, record: &mut [u8]) {
         let Some(mut header) = decode::<Header>(record) else {
             return;
         };
@@ -33,18 +33,17 @@ impl Notes {
         self.attempted += 1;
         // It was read from there.
         let _ = header.write_to_prefix(record);
-        // A refusal is counted by the ring.
-        let _ = ring.push(Lane::Sample, record);
+        ring.record(Lane::Sample, record);
     }
 
     /// Counts samples that never came: a gap in the numbers, and dropped records of the lane.
-    pub(super) fn dropped(&mut self, ring: &mut FlightRing, records: u64) {
+    pub(super) fn dropped(&mut self, ring: &mut Flight, records: u64) {
         self.attempted += records;
         ring.refuse(Lane::Sample, records);
     }
 
     /// Writes a note into the ring and returns its sequence number.
-    pub(super) fn write(&mut self, ring: &mut FlightRing, kind: NoteKind, text: &str) -> u64 {
+    pub(super) fn write(&mut self, ring: &mut Flight, kind: NoteKind, text: &str) -> u64 {
         let text = &text.as_bytes()[..text.floor_char_boundary(TEXT_MAX)];
         let len = (size_of::<Note>() + text.len()).next_multiple_of(8);
         let note = Note {
@@ -70,8 +69,7 @@ impl Notes {
         let mut record = [0; size_of::<Note>() + TEXT_MAX.next_multiple_of(8)];
         record[..size_of::<Note>()].copy_from_slice(note.as_bytes());
         record[size_of::<Note>()..][..text.len()].copy_from_slice(text);
-        // A refusal is counted by the ring.
-        let _ = ring.push(Lane::Sample, &record[..len]);
+        ring.record(Lane::Sample, &record[..len]);
         self.attempted += 1;
         self.last_boot_ns = note.header.boot_ns;
         note.header.seq
@@ -82,11 +80,16 @@ impl Notes {
 mod tests {
     use super::*;
     use crate::event::{self, Body};
-    use crate::ring::{RingConfig, Share};
+    use crate::ring::{FlightRing, RingConfig, Share};
+
+    fn flight() -> Flight {
+        let ring = FlightRing::create(None, &RingConfig::default()).expect("memory for a ring");
+        Flight::new(ring, super::super::tap::tap().0)
+    }
 
     #[test]
     fn numbers_and_times_ascend_together_and_a_drop_is_a_gap() {
-        let mut ring = FlightRing::create(None, &RingConfig::default()).expect("memory for a ring");
+        let mut ring = flight();
         let mut notes = Notes::default();
         let (mut outlet, inlet) = super::super::samples::samples().expect("a descriptor");
         let message = event::proto::KernelLog::default();
@@ -113,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_note_comes_back_with_its_text_cut_at_a_character() {
-        let mut ring = FlightRing::create(None, &RingConfig::default()).expect("memory for a ring");
+        let mut ring = flight();
         let mut notes = Notes::default();
         let long = "é".repeat(TEXT_MAX);
         for (sequence, text) in (0..).zip(["started", "", &long]) {

@@ -19,7 +19,7 @@ use recorder_ebpf::fields::ABSENT;
 use thiserror::Error;
 
 pub use btf::{Btf, BtfError};
-pub use counters::Counters;
+pub use counters::{Counters, Measuring, Runs};
 pub use facts::{Facts, memory_hierarchy};
 pub use object::{ObjectError, embedded};
 pub use requirements::{KERNEL_MIN, Lacking, kernel, privileges, type_information};

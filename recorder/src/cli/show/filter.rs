@@ -4,7 +4,7 @@ use anyhow::{Result, anyhow};
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::event::{Body, proto};
+use crate::event::Selection;
 use crate::read::Entry;
 
 /// Options that choose events; those of one kind are alternatives, those of different kinds all hold.
@@ -91,7 +91,13 @@ impl FilterArgs {
             None => (self.since, self.until),
         };
         Ok(Filter {
-            args: self.clone(),
+            selection: Selection {
+                types: self.types.clone(),
+                pids: self.pid.clone(),
+                comms: self.comm.clone(),
+                units: self.unit.clone(),
+                lanes: Vec::new(),
+            },
             since_unix_ns: since.map(resolve).transpose()?,
             until_unix_ns: until.map(resolve).transpose()?,
         })
@@ -101,7 +107,7 @@ impl FilterArgs {
 /// Decides about each event.
 #[derive(Clone, Debug)]
 pub struct Filter {
-    args: FilterArgs,
+    selection: Selection,
     since_unix_ns: Option<i128>,
     until_unix_ns: Option<i128>,
 }
@@ -112,82 +118,8 @@ impl Filter {
         let time = i128::from(entry.unix_ns);
         self.since_unix_ns.is_none_or(|since| since <= time)
             && self.until_unix_ns.is_none_or(|until| time <= until)
-            && is_any(&self.args.types, |wanted| {
-                is_type(wanted, entry.body.topic())
-            })
-            && is_any(&self.args.pid, |pid| has_pid(*pid, &entry.body))
-            && is_any(&self.args.comm, |comm| has_comm(comm, &entry.body))
-            && is_any(&self.args.unit, |unit| has_unit(unit, &entry.body))
+            && self.selection.wants(&entry.body)
     }
-}
-
-/// Tells whether one of the alternatives holds; without alternatives everything does.
-fn is_any<T>(alternatives: &[T], holds: impl FnMut(&T) -> bool) -> bool {
-    alternatives.is_empty() || alternatives.iter().any(holds)
-}
-
-fn is_type(wanted: &str, topic: &str) -> bool {
-    match topic.strip_prefix(wanted) {
-        Some(rest) => rest.is_empty() || rest.starts_with('.'),
-        None => false,
-    }
-}
-
-/// Returns the processes with a part in an event: pid and comm.
-fn parties(body: &Body) -> [Option<(Option<u32>, Option<&str>)>; 2] {
-    let subject = body
-        .process()
-        .map(|process| (process.pid, process.comm.as_deref()));
-    let other = match body {
-        Body::SignalFatal(fatal) => fatal
-            .sender
-            .as_ref()
-            .map(|sender| (sender.pid, sender.comm.as_deref())),
-        Body::SignalSent(sent) => sent
-            .sender
-            .as_ref()
-            .map(|sender| (sender.pid, sender.comm.as_deref())),
-        Body::OomKill(kill) => kill
-            .trigger
-            .as_ref()
-            .map(|process| (process.pid, process.comm.as_deref())),
-        Body::ProcessExec(_)
-        | Body::ProcessExit(_)
-        | Body::IoError(_)
-        | Body::WritebackError(_)
-        | Body::TaskHung(_)
-        | Body::CgroupMkdir(_)
-        | Body::CgroupRmdir(_)
-        | Body::Note(_)
-        | Body::SampleSystem(_)
-        | Body::SampleProcess(_)
-        | Body::SampleCgroup(_)
-        | Body::KernelLog(_)
-        | Body::Loss(_)
-        | Body::Unknown(_) => None,
-    };
-    [subject, other]
-}
-
-fn has_pid(wanted: u32, body: &Body) -> bool {
-    parties(body)
-        .into_iter()
-        .flatten()
-        .any(|(pid, _)| pid == Some(wanted))
-}
-
-fn has_comm(wanted: &str, body: &Body) -> bool {
-    parties(body)
-        .into_iter()
-        .flatten()
-        .any(|(_, comm)| comm == Some(wanted))
-}
-
-fn has_unit(wanted: &str, body: &Body) -> bool {
-    let unit = body
-        .process()
-        .and_then(|process: &proto::Process| process.unit.as_deref());
-    unit.is_some_and(|unit| unit == wanted || unit.strip_suffix(".service") == Some(wanted))
 }
 
 #[cfg(test)]
@@ -195,6 +127,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::event::{Body, proto};
 
     #[derive(Parser)]
     struct Command {
