@@ -42,16 +42,19 @@ impl Case {
             before: "20s",
             ..Options::default()
         });
+        // Rates and percentages come with the second sample.
+        agent.wait_for_status("two samples", |status| status.count("samples.taken") >= 2);
         for _ in 0..50 {
             Program::workload().run(["exit", "3"]);
         }
+        // Before memory runs out: the table of that moment must not meet it between its fork and its exec.
+        let crashed = Program::workload().run(["segv-write", "0x1234"]);
         let disk = FailingDisk::new();
         disk.io("write", FailingDisk::HOLE_SECTOR + 64, 16 * 1024);
         let cgroup = MemoryCgroup::with_limit(32 << 20);
         let processes = cgroup.processes();
         let processes = processes.to_str().expect("a plain path");
         let killed = Program::workload().run(["hog", processes, "500", "anonymous"]);
-        let crashed = Program::workload().run(["segv-write", "0x1234"]);
         let made = agent.trigger("everything");
         // Of all tests here, so none can remove it; the next run does.
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("export");
