@@ -6,14 +6,12 @@
 //! $ recorder verify for-the-vendor.mcap
 //! ```
 
-use std::fs::File;
-use std::io::{self, BufWriter, Read as _, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
-use sha2::{Digest as _, Sha256};
 
 use super::export::output::{self, Unfinished};
 use super::reading::{self, DumpArg};
@@ -21,8 +19,8 @@ use super::show::describe;
 use super::text::{Progress, plural};
 use crate::config::Paths;
 use crate::dump::Sidecar;
-use crate::export::Origin;
 use crate::export::redacted::{self, Copied, Policy, Redaction, Redactor};
+use crate::export::{Origin, bag};
 use crate::read::{Dump, verify_alone};
 
 /// Copy a dump without arguments, names and addresses
@@ -151,7 +149,7 @@ fn sidecar(path: &Path, copied: &Copied) -> Result<Option<Sidecar>> {
     ) else {
         return Ok(None);
     };
-    let (sha256, bytes) = hash(path).with_context(|| format!("read {}", path.display()))?;
+    let (sha256, bytes) = bag::hash(path).with_context(|| format!("read {}", path.display()))?;
     let copy = Dump::open(path)?;
     let name = copy.path().file_name().unwrap_or_default();
     let trigger = origin.trigger_unix_ns().unwrap_or_default();
@@ -170,20 +168,4 @@ fn sidecar(path: &Path, copied: &Copied) -> Result<Option<Sidecar>> {
         coverage: coverage.clone(),
         loss: loss.clone(),
     }))
-}
-
-fn hash(path: &Path) -> io::Result<(String, u64)> {
-    let mut file = File::open(path)?;
-    let mut digest = Sha256::new();
-    let mut block = vec![0; 1 << 20];
-    let mut bytes = 0;
-    loop {
-        match file.read(&mut block)? {
-            0 => return Ok((format!("{:x}", digest.finalize()), bytes)),
-            read => {
-                digest.update(&block[..read]);
-                bytes += read as u64;
-            }
-        }
-    }
 }

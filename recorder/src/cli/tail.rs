@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::show::describe;
+use super::show::{AboutArgs, describe};
 use super::text::{Palette, Style, plural, time};
 use crate::api::Client;
 use crate::config::Paths;
@@ -22,18 +22,8 @@ use crate::live::{LOST, MISSED};
 /// Arguments of `recorder tail`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Only events of this type, or of this family ("process" for "process.exec" and "process.exit")
-    #[arg(long = "type", value_name = "TYPE")]
-    types: Vec<String>,
-    /// Only events of this process: as their subject, as the sender of a signal, as the one that asked for memory
-    #[arg(long, value_name = "PID")]
-    pid: Vec<u32>,
-    /// Only events of processes with this name
-    #[arg(long, value_name = "NAME")]
-    comm: Vec<String>,
-    /// Only events of this systemd unit
-    #[arg(long, value_name = "UNIT")]
-    unit: Vec<String>,
+    #[command(flatten)]
+    about: AboutArgs,
     /// Only events of this lane: failure, lifecycle, sample
     #[arg(long, value_name = "LANE")]
     lane: Vec<String>,
@@ -80,15 +70,15 @@ pub fn run(args: &Args, paths: &Paths) -> Result<ExitCode> {
 fn query(args: &Args) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
     let lists = [
-        ("type", &args.types),
-        ("comm", &args.comm),
-        ("unit", &args.unit),
+        ("type", &args.about.types),
+        ("comm", &args.about.comm),
+        ("unit", &args.about.unit),
         ("lane", &args.lane),
     ];
     for (name, values) in lists {
         query.extend_pairs(values.iter().map(|value| (name, value)));
     }
-    query.extend_pairs(args.pid.iter().map(|pid| ("pid", pid.to_string())));
+    query.extend_pairs(args.about.pid.iter().map(|pid| ("pid", pid.to_string())));
     if let Some(since) = &args.since {
         query.append_pair("since", since);
     }

@@ -339,12 +339,16 @@ fn take_collector(
         line,
     };
     loaded.collectors.insert(collector.name.clone(), origin);
-    let collectors = &mut loaded.config.collectors;
-    match collectors.iter_mut().find(|one| one.name == collector.name) {
-        Some(one) => *one = collector,
-        None => collectors.push(collector),
-    }
+    put(&mut loaded.config.collectors, collector, |one| &one.name);
     Ok(())
+}
+
+/// Adds a value to a list; one of the same name makes way for it.
+fn put<T>(list: &mut Vec<T>, value: T, name: fn(&T) -> &String) {
+    match list.iter_mut().find(|one| name(one) == name(&value)) {
+        Some(one) => *one = value,
+        None => list.push(value),
+    }
 }
 
 /// Takes a target of notifications; one of the same name makes way for it.
@@ -365,11 +369,7 @@ fn take_target(
         line,
     };
     loaded.notify.insert(target.name.clone(), origin);
-    let targets = &mut loaded.config.notify;
-    match targets.iter_mut().find(|one| one.name == target.name) {
-        Some(one) => *one = target,
-        None => targets.push(target),
-    }
+    put(&mut loaded.config.notify, target, |one| &one.name);
     Ok(())
 }
 

@@ -82,7 +82,12 @@ fn list(directory: &Path, prefix: &str, files: &mut Vec<String>) -> io::Result<(
     Ok(())
 }
 
-fn hash(path: &Path) -> io::Result<(String, u64)> {
+/// Returns the SHA-256 of a file, in hex, and its length in bytes.
+///
+/// # Errors
+///
+/// What the file system reports.
+pub fn hash(path: &Path) -> io::Result<(String, u64)> {
     let mut file = File::open(path)?;
     let mut digest = Sha256::new();
     let mut block = vec![0; BLOCK_BYTES];

@@ -7,22 +7,29 @@ use jiff::{SignedDuration, Timestamp};
 use crate::event::Selection;
 use crate::read::Entry;
 
+/// Options that choose events by what they are about, in a dump and as they happen.
+#[derive(Args, Clone, Debug, Default)]
+pub struct AboutArgs {
+    /// Only events of this type, or of this family ("process" for "process.exec" and "process.exit")
+    #[arg(long = "type", value_name = "TYPE")]
+    pub types: Vec<String>,
+    /// Only events of this process: as their subject, as the sender of a signal, as the one that asked for memory
+    #[arg(long, value_name = "PID")]
+    pub pid: Vec<u32>,
+    /// Only events of processes with this name
+    #[arg(long, value_name = "NAME")]
+    pub comm: Vec<String>,
+    /// Only events of this systemd unit
+    #[arg(long, value_name = "UNIT")]
+    pub unit: Vec<String>,
+}
+
 /// Options that choose events; those of one kind are alternatives, those of different kinds all hold.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Choosing events")]
 pub struct FilterArgs {
-    /// Only events of this type, or of this family ("process" for "process.exec" and "process.exit")
-    #[arg(long = "type", value_name = "TYPE")]
-    types: Vec<String>,
-    /// Only events of this process: as their subject, as the sender of a signal, as the one that asked for memory
-    #[arg(long, value_name = "PID")]
-    pid: Vec<u32>,
-    /// Only events of processes with this name
-    #[arg(long, value_name = "NAME")]
-    comm: Vec<String>,
-    /// Only events of this systemd unit
-    #[arg(long, value_name = "UNIT")]
-    unit: Vec<String>,
+    #[command(flatten)]
+    about: AboutArgs,
     /// Only events at most this far from the trigger ("5s", "200ms")
     #[arg(long, value_name = "SPAN", value_parser = span, allow_hyphen_values = true, conflicts_with_all = ["since", "until"])]
     around: Option<SignedDuration>,
@@ -61,10 +68,10 @@ fn when(text: &str) -> Result<When, String> {
 impl FilterArgs {
     /// Tells whether every event is wanted.
     pub fn is_empty(&self) -> bool {
-        self.types.is_empty()
-            && self.pid.is_empty()
-            && self.comm.is_empty()
-            && self.unit.is_empty()
+        self.about.types.is_empty()
+            && self.about.pid.is_empty()
+            && self.about.comm.is_empty()
+            && self.about.unit.is_empty()
             && self.around.is_none()
             && self.since.is_none()
             && self.until.is_none()
@@ -92,10 +99,10 @@ impl FilterArgs {
         };
         Ok(Filter {
             selection: Selection {
-                types: self.types.clone(),
-                pids: self.pid.clone(),
-                comms: self.comm.clone(),
-                units: self.unit.clone(),
+                types: self.about.types.clone(),
+                pids: self.about.pid.clone(),
+                comms: self.about.comm.clone(),
+                units: self.about.unit.clone(),
                 lanes: Vec::new(),
             },
             since_unix_ns: since.map(resolve).transpose()?,

@@ -28,7 +28,7 @@ use crate::event::Body;
 use crate::read::{Damages, Dump};
 
 pub use facts::Facts;
-pub use filter::{Filter, FilterArgs};
+pub use filter::{AboutArgs, Filter, FilterArgs};
 pub use line::describe;
 
 /// Show what happened, and what led up to it
