@@ -116,17 +116,29 @@ impl<'a> Agent<'a> {
 
     /// Runs a command that talks to it.
     pub fn ask(&self, arguments: &[&str]) -> Result<String> {
+        answer(&mut self.command(arguments))
+            .with_context(|| format!("recorder {}", arguments.join(" ")))
+    }
+
+    /// Returns its status, also that of an agent which says that something is not as it should be.
+    pub fn status(&self) -> Result<Value> {
+        let output = self.command(&["status", "--json"]).output()?;
+        match output.status.code() {
+            Some(0 | 3) => Ok(serde_json::from_slice(&output.stdout)?),
+            _ => bail!(
+                "recorder status: {}",
+                String::from_utf8_lossy(&output.stderr)
+            ),
+        }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.tools.agent);
         command
             .args(arguments)
             .arg("--run-dir")
             .arg(self.directory.join("run"));
-        answer(&mut command).with_context(|| format!("recorder {}", arguments.join(" ")))
-    }
-
-    /// Returns its status.
-    pub fn status(&self) -> Result<Value> {
-        Ok(serde_json::from_str(&self.ask(&["status", "--json"])?)?)
+        command
     }
 
     /// Returns a memory figure of its process in KiB: "RssAnon".
