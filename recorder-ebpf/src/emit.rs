@@ -131,7 +131,9 @@ impl Attempt {
     pub fn header(&self, task: Task, leader: Task, len: u32, flags: u8) -> Header {
         let (uid, gid) = leader.ids();
         let flags = match self.kind {
-            EventKind::SignalFatal | EventKind::TaskHung => flags | own(leader),
+            EventKind::SignalFatal | EventKind::OomKill | EventKind::TaskHung => {
+                flags | own(leader)
+            }
             _ => flags,
         };
         Header {

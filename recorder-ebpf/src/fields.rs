@@ -84,6 +84,7 @@ macro_rules! for_each_field {
                 MM_ARG_END = mm_struct.arg_end;
                 MM_TOTAL_VM = mm_struct.total_vm;
                 MM_EXE_FILE = mm_struct.exe_file;
+                MM_AUXV = mm_struct.saved_auxv;
                 FILE_INODE = file.f_inode;
                 FILE_DENTRY = file.f_path.dentry;
                 FILE_MNT = file.f_path.mnt;
@@ -149,6 +150,10 @@ macro_rules! for_each_field {
                 VMA_OFFSET = vm_area_struct.vm_pgoff;
                 VMA_FILE = vm_area_struct.vm_file;
                 DENTRY_INODE = dentry.d_inode;
+                INODE_CTIME_SEC = inode.i_ctime_sec;
+                INODE_CTIME_NSEC = inode.i_ctime_nsec;
+                INODE_CTIME = inode.i_ctime.tv_sec;
+                INODE_CTIME_PRIVATE = inode.__i_ctime.tv_sec;
             }
         }
     };

@@ -48,18 +48,18 @@ const fn layout_hash() -> u64 {
     hash_records! {
         Header { boot_ns, seq, start_boot_ns, cgroup_id, pid, tgid, uid, gid, len, cpu, kind, flags, comm }
         Lineage { parent_tgid, ns_tgid, session, login_uid }
-        Exec { header, memory_cgroup_id, lineage, euid, egid, exe_len, filename_len, argv_len, reserved }
+        Exec { header, memory_cgroup_id, inode, changed_s, changed_ns, device, lineage, euid, egid, exe_len, filename_len, argv_len, reserved }
         CgroupChange { header, id, hierarchy, path_len }
         Exit {
             header, user_ns, system_ns, read_bytes, write_bytes, max_rss_kib, status, parent_tgid, minor_faults, major_faults,
             voluntary_switches, involuntary_switches, session,
         }
         TaskHung { header }
-        Sender { boot_ns, tgid, uid, signal, code, flags, reserved, comm }
+        Sender { boot_ns, cgroup_id, tgid, uid, signal, code, flags, reserved, comm }
         Frame { status, build_id, offset_or_ip }
         SignalFatal {
             header, signal, code, fault_address, ip, sp, error_code, trap_number, arch, stack_len, instruction_len,
-            mappings_len, stack_memory_len, reserved, stack_memory_address, fs_base, gs_base, lineage, sender, asked, registers, instruction,
+            mappings_len, stack_memory_len, reserved, stack_memory_address, fs_base, gs_base, lineage, sender, asked, registers, auxiliary, instruction,
             addresses, frames,
         }
         Mapping { start, end, file_offset, inode, device, flags, path_len, reserved, path }

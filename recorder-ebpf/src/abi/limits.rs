@@ -14,6 +14,8 @@ pub const ARGV_BYTES_MAX: usize = 1024;
 pub const STACK_FRAMES_MAX: usize = 64;
 /// General registers a record has room for: 21 are used on x86-64, 34 on aarch64.
 pub const REGISTERS_MAX: usize = 34;
+/// Words captured of the auxiliary vector: of no supported kernel is it shorter.
+pub const AUXILIARY_WORDS: usize = 46;
 /// Bytes of code captured at the instruction pointer: the longest x86 instruction has 15.
 pub const INSTRUCTION_BYTES: usize = 16;
 /// Most bytes of stack memory in one record.

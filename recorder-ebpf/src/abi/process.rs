@@ -45,6 +45,14 @@ pub struct Exec {
     pub header: Header,
     /// Id of its cgroup in the hierarchy of the memory controller, 0 if there is none.
     pub memory_cgroup_id: u64,
+    /// Inode of the executable. With `device` and the time of its last change it names the file's content.
+    pub inode: u64,
+    /// When the executable's inode last changed: seconds since 1970.
+    pub changed_s: u64,
+    /// Nanoseconds to be added to `changed_s`; the highest bit is the kernel's own. Both are 0 if unknown.
+    pub changed_ns: u32,
+    /// Device of the executable's filesystem, as the kernel packs it.
+    pub device: u32,
     /// Where it belongs.
     pub lineage: Lineage,
     /// Effective user id.
@@ -61,7 +69,7 @@ pub struct Exec {
     pub reserved: u16,
 }
 
-const _: () = assert!(size_of::<Exec>() == size_of::<Header>() + 8 + 16 + 16);
+const _: () = assert!(size_of::<Exec>() == size_of::<Header>() + 8 + 24 + 16 + 16);
 
 /// A process ended: its last thread died.
 ///

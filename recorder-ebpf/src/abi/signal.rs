@@ -3,8 +3,8 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::{
-    COMM_LEN, Header, INSTRUCTION_BYTES, Lineage, MAPPING_PATH_BYTES_MAX, REGISTERS_MAX,
-    STACK_FRAMES_MAX,
+    AUXILIARY_WORDS, COMM_LEN, Header, INSTRUCTION_BYTES, Lineage, MAPPING_PATH_BYTES_MAX,
+    REGISTERS_MAX, STACK_FRAMES_MAX,
 };
 
 /// Length of a GNU build ID as the kernel reports it.
@@ -64,6 +64,8 @@ pub enum Arch {
 pub struct Sender {
     /// When it was sent, in nanoseconds since boot.
     pub boot_ns: u64,
+    /// Id of the sender's cgroup in the unified hierarchy.
+    pub cgroup_id: u64,
     /// The kernel's tgid of the sender.
     pub tgid: u32,
     /// Real user id of the sender.
@@ -167,6 +169,9 @@ pub struct SignalFatal {
     pub asked: Sender,
     /// User registers, in the kernel's order.
     pub registers: [u64; REGISTERS_MAX],
+    /// The auxiliary vector that the kernel gave the program: a key and a value each, up to a key of 0. Zeros if the signal
+    /// dumps no core.
+    pub auxiliary: [u64; AUXILIARY_WORDS],
     /// Code at `ip`.
     pub instruction: [u8; INSTRUCTION_BYTES],
     /// Return addresses, innermost first; the first is `ip`.
@@ -187,7 +192,7 @@ pub struct SignalSent {
 
 const _: () = {
     assert!(size_of::<Frame>() == 32);
-    assert!(size_of::<Sender>() == 8 + 6 * 4 + COMM_LEN);
+    assert!(size_of::<Sender>() == 2 * 8 + 6 * 4 + COMM_LEN);
     assert!(size_of::<SignalFatal>().is_multiple_of(8));
     assert!(size_of::<Mapping>() == 8 * 4 + 4 * 4 + MAPPING_PATH_BYTES_MAX);
     assert!(size_of::<Mapping>().is_multiple_of(8));

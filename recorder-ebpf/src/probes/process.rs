@@ -11,15 +11,16 @@ use recorder_ebpf::abi::{
 use super::threads::{self, Walker};
 use crate::emit::{attempt, own, reserve};
 use crate::globals::{
-    BPRM_FILENAME, CRED_EGID, CRED_EUID, DENTRY_NAME, DENTRY_PARENT, FILE_DENTRY, FILE_MNT,
-    MM_ARG_END, MM_ARG_START, MM_EXE_FILE, MOUNT_MNT, MOUNT_PARENT, MOUNT_POINT, PAGE_KIB,
-    SIGNAL_FLAGS, SIGNAL_GROUP_EXIT_CODE, SIGNAL_LIVE, SIGNAL_MAJ_FLT, SIGNAL_MAXRSS,
-    SIGNAL_MIN_FLT, SIGNAL_NIVCSW, SIGNAL_NVCSW, SIGNAL_READ_BYTES, SIGNAL_RUNTIME, SIGNAL_STIME,
-    SIGNAL_THREADS, SIGNAL_UTIME, SIGNAL_WRITE_BYTES, TASK_CRED, TASK_EXIT_CODE, TASK_MAJ_FLT,
-    TASK_MIN_FLT, TASK_MM, TASK_NIVCSW, TASK_NVCSW, TASK_READ_BYTES, TASK_RUNTIME, TASK_SIGNAL,
-    TASK_STIME, TASK_UTIME, TASK_WRITE_BYTES, VFSMOUNT_ROOT,
+    BPRM_FILENAME, CRED_EGID, CRED_EUID, DENTRY_NAME, DENTRY_PARENT, FILE_DENTRY, FILE_INODE,
+    FILE_MNT, INODE_CTIME, INODE_CTIME_NSEC, INODE_CTIME_PRIVATE, INODE_CTIME_SEC, INODE_INO,
+    INODE_SB, MM_ARG_END, MM_ARG_START, MM_EXE_FILE, MOUNT_MNT, MOUNT_PARENT, MOUNT_POINT,
+    PAGE_KIB, SB_DEV, SIGNAL_FLAGS, SIGNAL_GROUP_EXIT_CODE, SIGNAL_LIVE, SIGNAL_MAJ_FLT,
+    SIGNAL_MAXRSS, SIGNAL_MIN_FLT, SIGNAL_NIVCSW, SIGNAL_NVCSW, SIGNAL_READ_BYTES, SIGNAL_RUNTIME,
+    SIGNAL_STIME, SIGNAL_THREADS, SIGNAL_UTIME, SIGNAL_WRITE_BYTES, TASK_CRED, TASK_EXIT_CODE,
+    TASK_MAJ_FLT, TASK_MIN_FLT, TASK_MM, TASK_NIVCSW, TASK_NVCSW, TASK_READ_BYTES, TASK_RUNTIME,
+    TASK_SIGNAL, TASK_STIME, TASK_UTIME, TASK_WRITE_BYTES, VFSMOUNT_ROOT,
 };
-use crate::kernel::{Object, Task, cpu_time, load, load_or_zero, read, unknown};
+use crate::kernel::{Object, Task, cpu_time, has, load, load_at, load_or_zero, read, unknown};
 use crate::maps::{EXECUTED, Executed, Threads};
 
 /// Bits of `signal_struct.flags`.
@@ -95,9 +96,15 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
     };
     let leader = task.leader();
     let cred = load(leader.0, &TASK_CRED);
+    let inode: Object = load(exe, &FILE_INODE);
+    let (changed_s, changed_ns) = changed(inode);
     let exec = Exec {
         header: attempt.header(task, leader, len as u32, flags),
         memory_cgroup_id: leader.memory_cgroup_id(),
+        inode: load(inode, &INODE_INO),
+        changed_s,
+        changed_ns,
+        device: load(load(inode, &INODE_SB), &SB_DEV),
         lineage: leader.lineage(),
         euid: load(cred, &CRED_EUID),
         egid: load(cred, &CRED_EGID),
@@ -113,6 +120,23 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
         attempt.submit(record, len);
     }
     0
+}
+
+/// When an inode last changed, in seconds and nanoseconds; zeros if this kernel keeps it elsewhere.
+#[inline(always)]
+fn changed(inode: Object) -> (u64, u32) {
+    if has(&INODE_CTIME_SEC) {
+        let seconds = load(inode, &INODE_CTIME_SEC);
+        return (seconds, load(inode, &INODE_CTIME_NSEC));
+    }
+    // Before 6.11 both are in one structure, two words long, which was renamed in 6.6.
+    for both in [&INODE_CTIME, &INODE_CTIME_PRIVATE] {
+        if has(both) {
+            let nanoseconds: u64 = load_at(inode, both.load() + 8);
+            return (load(inode, both), nanoseconds as u32);
+        }
+    }
+    (0, 0)
 }
 
 const _: () = assert!(

@@ -43,14 +43,27 @@ pub(super) fn fatal(record: &[u8]) -> Option<proto::SignalFatal> {
         stack,
         sender: flag(SIGNAL_HAS_SENDER).then(|| sender(&fatal.sender)),
         reraised: Some(flag(SIGNAL_RERAISED)),
-        asked: flag(SIGNAL_WAS_ASKED).then(|| request(&fatal.asked)),
+        asked: flag(SIGNAL_WAS_ASKED).then(|| Box::new(request(&fatal.asked))),
         stack_memory_address: (!stack_memory.is_empty()).then_some(fatal.stack_memory_address),
         stack_memory: (!stack_memory.is_empty()).then(|| stack_memory.to_vec()),
         fs_base: flag(SIGNAL_HAS_BASES).then_some(fatal.fs_base),
         gs_base: flag(SIGNAL_HAS_BASES).then_some(fatal.gs_base),
         mappings,
         unwound_stack: Vec::new(),
+        auxiliary: auxiliary(&fatal.auxiliary),
     })
+}
+
+/// Returns the entries before the one that ends them.
+fn auxiliary(words: &[u64]) -> Vec<proto::Auxiliary> {
+    let pairs = words.chunks_exact(2).map(|pair| (pair[0], pair[1]));
+    pairs
+        .take_while(|(key, _)| *key != 0)
+        .map(|(key, value)| proto::Auxiliary {
+            key: Some(key),
+            value: Some(value),
+        })
+        .collect()
 }
 
 pub(super) fn sent(record: &[u8]) -> Option<proto::SignalSent> {
@@ -190,5 +203,6 @@ fn sender(sender: &abi::Sender) -> proto::Sender {
         boot_ns: Some(sender.boot_ns),
         exiting: Some(sender.flags & SENDER_EXITING != 0),
         init: Some(sender.flags & SENDER_INIT != 0),
+        ..proto::Sender::default()
     }
 }

@@ -87,6 +87,10 @@ fn exec_record(filename: &[u8], argv: &[u8]) -> Vec<u8> {
     let exec = Exec {
         header: header(EventKind::ProcessExec, EXEC_ARGV_TRUNCATED),
         memory_cgroup_id: 0,
+        inode: 7,
+        changed_s: 8,
+        changed_ns: 9,
+        device: 10,
         lineage: LINEAGE,
         euid: 0,
         egid: 5,
@@ -134,6 +138,7 @@ fn segv() -> SignalFatal {
     fatal.instruction_len = 3;
     fatal.instruction[..4].copy_from_slice(&[0xc7, 0x00, 0x2a, 0xff]);
     fatal.sender = Sender {
+        cgroup_id: 11,
         boot_ns: 4_900_000_000,
         tgid: 1,
         uid: 0,

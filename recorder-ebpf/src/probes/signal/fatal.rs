@@ -7,9 +7,9 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use core::mem::offset_of;
 use recorder_ebpf::abi::{
-    EventKind, Frame, INSTRUCTION_BYTES, MAPPINGS_MAX, Mapping, REGISTERS_MAX, SIGNAL_HAS_BASES,
-    SIGNAL_HAS_REGISTERS, SIGNAL_HAS_SENDER, SIGNAL_RERAISED, SIGNAL_WAS_ASKED, STACK_FRAMES_MAX,
-    STACK_MEMORY_BYTES_MAX, Sender, SignalFatal,
+    AUXILIARY_WORDS, EventKind, Frame, INSTRUCTION_BYTES, MAPPINGS_MAX, Mapping, REGISTERS_MAX,
+    SIGNAL_HAS_BASES, SIGNAL_HAS_REGISTERS, SIGNAL_HAS_SENDER, SIGNAL_RERAISED, SIGNAL_WAS_ASKED,
+    STACK_FRAMES_MAX, STACK_MEMORY_BYTES_MAX, Sender, SignalFatal,
 };
 
 use super::fault::{remember_fault, user_registers};
@@ -18,8 +18,9 @@ use super::{
 };
 use crate::emit::attempt;
 use crate::globals::{
-    ARCH, KSIGACTION_HANDLER, REGISTER_IP, REGISTER_SP, REGISTERS_BYTES, SIGNAL_FLAGS,
-    SIGNAL_GROUP_EXIT_CODE, TASK_ERROR_CODE, TASK_FS_BASE, TASK_GS_BASE, TASK_SIGNAL, TASK_TRAP_NR,
+    ARCH, KSIGACTION_HANDLER, MM_AUXV, REGISTER_IP, REGISTER_SP, REGISTERS_BYTES, SIGNAL_FLAGS,
+    SIGNAL_GROUP_EXIT_CODE, TASK_ERROR_CODE, TASK_FS_BASE, TASK_GS_BASE, TASK_MM, TASK_SIGNAL,
+    TASK_TRAP_NR,
 };
 use crate::kernel::{Object, SIGNAL_UNKILLABLE, Task, copy_to, has, load, load_or_zero, read};
 use crate::maps::{ASKED, DEATH, DYING, Death, FAULTS, Process, SENDERS, SigInfo};
@@ -95,7 +96,14 @@ fn fatal(ctx: &BtfTracePointContext, task: Task, group: Object, delivered: u32, 
         (&raw mut (*record).lineage).write(leader.lineage());
         let flags = describe_death() as u8 | leader.process_flags();
         let mut behind = 0;
+        let auxiliary = &raw mut (*record).auxiliary;
         if dumps_core {
+            let mm: u64 = load(task.0, &TASK_MM);
+            copy_to(
+                auxiliary,
+                size_of::<[u64; AUXILIARY_WORDS]>() as u32,
+                mm + u64::from(MM_AUXV.load()),
+            );
             stack::copy_stack();
             if mapping::begin() {
                 stack::note_mappings();
@@ -107,6 +115,8 @@ fn fatal(ctx: &BtfTracePointContext, task: Task, group: Object, delivered: u32, 
             if behind > BEHIND_MAX {
                 behind = BEHIND_MAX;
             }
+        } else {
+            zero(auxiliary);
         }
         let len = size_of::<SignalFatal>() as u64 + behind;
         let Some(attempt) = attempt(EventKind::SignalFatal) else {

@@ -93,6 +93,7 @@ pub fn signal_sent(ctx: BtfTracePointContext) -> i32 {
     let (uid, _) = sending.ids();
     let value = Sender {
         boot_ns: boot_ns(),
+        cgroup_id: sending.cgroup_id(),
         tgid: sender.tgid(),
         uid,
         signal,
