@@ -19,6 +19,15 @@ const PROBLEMS: i32 = 3;
 const NOT_PERMITTED: i32 = 4;
 const UNREACHABLE: i32 = 69;
 
+/// Tells whether the kernel's type information has a tracepoint.
+fn has_tracepoint(name: &str) -> bool {
+    let types = std::fs::read("/sys/kernel/btf/vmlinux").expect("the test needs Need::Btf");
+    let name = format!("\0btf_trace_{name}\0");
+    types
+        .windows(name.len())
+        .any(|bytes| bytes == name.as_bytes())
+}
+
 /// Returns a copy of the recorder that any user may execute, as a command of this user.
 fn as_nobody(directory: &Path, arguments: &[&str]) -> Command {
     let copy = directory.join("recorder");
@@ -214,6 +223,14 @@ fn every_result_has_a_json_form() {
             matches!(state, "attached" | "fallback" | "unavailable"),
             "{probe}"
         );
+        if state == "unavailable" {
+            // Nothing that this kernel has is left unrecorded.
+            for reason in probe.str("detail").split("; ") {
+                let name = reason.strip_prefix("this kernel has no tracepoint ");
+                let name = name.unwrap_or_else(|| panic!("{probe}"));
+                assert!(!has_tracepoint(name), "{probe}");
+            }
+        }
         // Nothing degrades without a reason.
         assert!(
             state == "attached" || !probe.str("detail").is_empty(),

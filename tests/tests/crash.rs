@@ -341,7 +341,17 @@ fn a_dump_is_named_from_debug_data_after_the_program_is_gone() {
     let mut symbolize = recorder(["symbolize", "--debug-dir", debug, "-o"]);
     let said = output(symbolize.arg(&copy).arg(dump.path())).expect_code(0);
     assert!(said.text().contains("shop.cpp"), "{said}");
-    output(recorder(["verify"]).arg(&copy)).expect_code(0);
+    let verified = output(recorder(["verify", "--json"]).arg(&copy))
+        .expect_code(0)
+        .json();
+    verified.expect("state", "complete");
+    verified.expect("sidecar", "matches");
+    let original = dump.path().file_name().and_then(|name| name.to_str());
+    verified.expect("derived_from.file", original);
+    verified.expect("derived_from.sha256", dump.sidecar().str("sha256"));
+    verified.expect("derived_from.vouched_for", true);
+    let said = output(recorder(["verify"]).arg(&copy)).expect_code(0);
+    assert!(said.text().contains("symbolize of "), "{said}");
     let events = output(recorder(["export"]).arg(&copy))
         .expect_code(0)
         .json_lines();
@@ -483,8 +493,60 @@ fn gdb_reads_the_core_dump() {
     for expected in expected {
         assert!(said.contains(&expected), "no {expected:?} in\n{said}");
     }
+    let notes = output(Command::new("readelf").arg("-n").arg(&core)).expect_code(0);
+    for kind in ["PRSTATUS", "PRPSINFO", "SIGINFO", "AUXV", "FILE"] {
+        assert!(notes.text().contains(kind), "no {kind} in\n{notes}");
+    }
     let again = output(recorder(["export", "--format", "core", "--pid", "1"]).arg(dump.path()));
     again.expect_code(1).expect_note("no crash");
+}
+
+#[test]
+fn gdb_finds_a_program_that_lies_anywhere() {
+    if !is_ready() {
+        return;
+    }
+    let (_directory, program) = fixture::CPP.program();
+    let agent = Agent::start();
+    let (ended, dump) = crash(&agent, &program, &["10"]);
+    let cores = tempfile::tempdir().expect("there is room for tests");
+    let core = cores.path().join("core");
+    let mut export = recorder(["export", "--format", "core", "-o"]);
+    output(export.arg(&core).arg(dump.path())).expect_code(0);
+    let mut gdb = Command::new("gdb");
+    gdb.args(["-nx", "-batch"]).arg(program.path()).arg(&core);
+    gdb.args(["-ex", "info auxv", "-ex", "info symbol $pc"]);
+    let said = output(&mut gdb).expect_code(0);
+    let entry = dump.only("signal.fatal", ended.pid()).all("body.auxiliary");
+    let entry = entry.iter().find(|entry| entry.number("key") == 9);
+    let entry = entry
+        .expect("the kernel says where it is entered")
+        .str("value");
+    for expected in ["AT_ENTRY", entry, "shop::"] {
+        assert!(said.text().contains(expected), "no {expected:?} in\n{said}");
+    }
+}
+
+#[test]
+fn the_memory_of_the_stack_can_be_left_out() {
+    if !is_ready() {
+        return;
+    }
+    let agent = Agent::start_with(&recorder_tests::Options::with(["--no-stack-memory"]));
+    let ended = Program::workload().run(["segv-deep", "0x1234"]);
+    let dump = agent.dump_of(ended.pid());
+    let fatal = dump.only("signal.fatal", ended.pid());
+    fatal.expect_absent("body.stack_memory");
+    fatal.expect_absent("body.stack_memory_address");
+    assert!(!fatal.all("body.mappings").is_empty(), "{fatal}");
+    assert!(!fatal.all("body.stack").is_empty(), "{fatal}");
+    // The ring has none of it either: what was on the stack, the copy beside the failure lane's records included.
+    let ring = std::fs::read(agent.run_directory().join("ring")).expect("the agent keeps it there");
+    let mark = fatal.register("rsp").to_le_bytes();
+    assert!(
+        ring.windows(8).any(|bytes| bytes == mark),
+        "and the registers are"
+    );
 }
 
 #[test]

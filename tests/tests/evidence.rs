@@ -213,6 +213,75 @@ fn collectors_that_misbehave_are_contained_and_reported() {
 }
 
 #[test]
+fn secrets_of_a_command_are_hidden_and_it_runs_as_the_user_it_is_for() {
+    if !ready(&Need::RECORDING) {
+        return;
+    }
+    let configured = Configured::new(
+        "[[collector]]\nname = \"who\"\nuser = \"nobody\"\ncommand = [\"sh\", \"-c\", \"id -u; id -G; id -gn; echo $2\", \"sh\", \"--password\", \"hunter-two\"]\n\
+         [[collector]]\nname = \"nobody-there\"\nuser = \"no-such-user\"\ncommand = [\"true\"]\n",
+    );
+    let agent = Agent::start_with(&configured.options(&[]));
+    let dump = agent.trigger("who");
+    let who = report(&dump, "who");
+    who.expect("state", "done");
+    who.expect("command.4", "--password");
+    who.expect("command.5", "**********");
+    let said = evidence(&dump, "who");
+    let lines: Vec<&str> = said.lines().collect();
+    // The command itself has its secret; what is told of it does not.
+    assert!(
+        matches!(lines[..], ["65534", "65534", "nogroup", "hunter-two"]),
+        "{said}"
+    );
+    let config = dump.metadata("recorder.config");
+    assert!(!config.to_string().contains("hunter-two"), "{config}");
+    assert!(config.to_string().contains("--password"), "{config}");
+    let missing = report(&dump, "nobody-there");
+    missing.expect("state", "not_started");
+    assert!(missing.str("detail").contains("no user"), "{missing}");
+    // As the report of the incident shows it.
+    let told = output(recorder(["report"]).arg(dump.path())).expect_code(0);
+    for name in ["who", "nobody-there"] {
+        assert!(told.text().contains(name), "no {name} in {told}");
+    }
+}
+
+#[test]
+fn no_end_of_a_collector_is_an_incident() {
+    if !ready(&[&Need::RECORDING[..], &[Need::MemoryCgroup]].concat()) {
+        return;
+    }
+    let configured = Configured::new(
+        "[[collector]]\nname = \"hog\"\nmemory = \"1GiB\"\ncommand = [\"python3\", \"-c\", \"x = bytearray(b'1') * (900 << 20)\"]\n\
+         [[collector]]\nname = \"inside\"\ncommand = [\"unshare\", \"--pid\", \"--fork\", \"sh\", \"-c\", \"sh -c 'kill -SEGV $$'; (setsid sh -c 'sleep 0.1; kill -ABRT $$' &) ; sleep 0.3; echo done\"]\n",
+    );
+    let agent = Agent::start_with(&configured.options(&["--watch", "sh", "--watch", "python3"]));
+    // The agent and what it starts: there is room for all of it but the hog.
+    let cgroup = MemoryCgroup::with_limit(192 << 20);
+    fs::write(cgroup.processes(), agent.pid().to_string()).expect("it is ours");
+    let dump = agent.trigger("collectors that die");
+    let hog = report(&dump, "hog");
+    hog.expect("state", "crashed");
+    hog.expect("signal", 9);
+    assert_eq!(evidence(&dump, "inside"), "done\n");
+    assert!(cgroup.kills() >= 1, "the hog was killed for memory");
+    let again = agent.trigger("what they did");
+    for (kind, field, value) in [
+        ("oom.kill", "process.comm", "python3"),
+        ("signal.fatal", "signal.name", "SIGSEGV"),
+        ("signal.fatal", "signal.name", "SIGABRT"),
+    ] {
+        let events = again.matching(kind, field, &value.into());
+        assert!(!events.is_empty(), "no {kind} of {value}");
+    }
+    agent.status().expect("incidents.opened", 2);
+    assert_eq!(agent.dumps().len(), 2);
+    // The agent leaves the cgroup, which is removed.
+    drop(agent);
+}
+
+#[test]
 fn what_is_known_of_a_living_process_is_in_the_dump() {
     if !ready(&[&Need::RECORDING[..], &[Need::MemoryCgroup]].concat()) {
         return;

@@ -30,6 +30,7 @@ fn a_process_older_than_the_agent_is_named_with_its_parents() {
         return;
     }
     let program = Program::named("older");
+    let build_id = program.build_id();
     let sleeper = program.start(["sleep"]);
     let agent = Agent::start();
     let pid = sleeper.pid();
@@ -44,6 +45,7 @@ fn a_process_older_than_the_agent_is_named_with_its_parents() {
         dump.only("process.exit", pid),
     ] {
         event.expect("body.process.exe", path.clone());
+        event.expect("body.process.exe_build_id", build_id.clone());
         event.expect("body.process.user", "root");
         event.expect("body.process.ns_pid", pid);
         event.expect("body.process.ppid", std::process::id());
@@ -127,6 +129,7 @@ fn a_container_that_lives_for_50_ms_is_named() {
             event.expect("body.process.runtime", "docker");
             event.expect("body.process.unit", format!("docker-{id}.scope"));
             event.expect("body.process.exe", program.path().to_str());
+            event.expect("body.process.exe_build_id", program.build_id());
             event.expect_absent("body.process.pod_uid");
         }
         for kind in ["cgroup.mkdir", "cgroup.rmdir"] {
@@ -139,6 +142,75 @@ fn a_container_that_lives_for_50_ms_is_named() {
         return;
     }
     panic!("this machine takes longer than {SHORT_LIFE:?} for a process");
+}
+
+/// Starts a workload inside a cgroup.
+fn start_inside(cgroup: &NamedCgroup, program: &Program, arguments: &[&str]) -> Workload {
+    let mut entrance = std::fs::OpenOptions::new()
+        .write(true)
+        .open(cgroup.processes())
+        .expect("it is ours");
+    let mut command = program.command(arguments);
+    // SAFETY: the closure makes one system call, on a descriptor that is open.
+    unsafe { command.pre_exec(move || entrance.write_all(b"0")) };
+    Workload::start(&mut command)
+}
+
+#[test]
+fn the_units_of_a_victim_and_of_its_killer_are_named() {
+    if !ready(&[Need::Root, Need::Btf, Need::Agent, Need::NamedCgroup]) {
+        return;
+    }
+    let agent = Agent::start();
+    let own = std::process::id();
+    let unit = |name: &str| format!("recorder-{own}-{name}.service");
+    let (victims, killers) = (unit("victim"), unit("killer"));
+    let (inside, beside) = (NamedCgroup::new(&victims), NamedCgroup::new(&killers));
+    let (program, assassin) = (Program::named("victim"), Program::named("assassin"));
+    let victim = start_inside(&inside, &program, &["sleep"]);
+    let target = victim.pid().to_string();
+    let killer = start_inside(&beside, &assassin, &["kill", "11", &target]).wait();
+    let victim = victim.wait();
+    let dump = agent.dump_of(victim.pid());
+    let (exe, killed_by) = (program.path().to_str(), assassin.path().to_str());
+    // In the file beside the dump, and in the dump.
+    for subject in [
+        dump.sidecar().at("incident.subject"),
+        dump.metadata("recorder.incident").at("subject"),
+    ] {
+        subject.expect("unit", victims.clone());
+        subject.expect("cgroup", inside.name());
+        subject.expect("exe", exe);
+        subject.expect("exe_build_id", program.build_id());
+    }
+    let fatal = dump.only("signal.fatal", victim.pid());
+    fatal.expect("body.process.unit", victims.clone());
+    fatal.expect("body.sender.pid", killer.pid());
+    fatal.expect("body.sender.unit", killers.clone());
+    fatal.expect("body.sender.cgroup", beside.name());
+    fatal.expect("body.sender.exe", killed_by);
+    let certificates = dump.sidecar().all("deaths.certificates");
+    let certificate = certificates
+        .iter()
+        .find(|certificate| certificate.get("process.pid") == Some(&victim.pid().into()))
+        .expect("it died");
+    certificate.expect("process.unit", victims.clone());
+    certificate.expect("process.exe_build_id", program.build_id());
+    certificate.expect("sender.unit", killers.clone());
+    certificate.expect("sender.exe", killed_by);
+
+    // A request that does not end it: signal.sent.
+    let stubborn = start_inside(&inside, &program, &["stubborn", "handle"]);
+    let target = stubborn.pid().to_string();
+    start_inside(&beside, &assassin, &["kill", "15", &target]).wait();
+    stubborn.signal(Signal::KILL);
+    let stubborn = stubborn.wait();
+    let dump = agent.trigger("asked");
+    let sent = dump.only("signal.sent", stubborn.pid());
+    sent.expect("body.process.unit", victims);
+    sent.expect("body.process.exe", exe);
+    sent.expect("body.sender.unit", killers);
+    sent.expect("body.sender.exe", killed_by);
 }
 
 /// Forks a child that executes nothing, does `first` and aborts. Returns its pid.
@@ -174,6 +246,79 @@ fn a_child_that_executes_nothing_runs_its_parents_program() {
     let dump = agent.dump_of(pid);
     for kind in ["signal.fatal", "process.exit"] {
         dump.only(kind, pid).expect("body.process.exe", own_path());
+        let build_id = Program::at(own_path().as_ref()).build_id();
+        let named = dump.only(kind, pid);
+        named.expect("body.process.exe_build_id", build_id);
+    }
+}
+
+#[test]
+fn a_build_id_is_that_of_the_file_that_ran_and_not_of_the_one_that_replaced_it() {
+    if !ready(&Need::RECORDING) {
+        return;
+    }
+    let agent = Agent::start();
+    let program = Program::named("upgraded");
+    let build_id = program.build_id();
+    let before = program.start(["sleep"]);
+    std::thread::sleep(Duration::from_millis(300));
+    // An upgrade: another file at the same path, while the old one runs.
+    let new = program.path().with_extension("new");
+    std::fs::copy("/bin/sleep", &new).expect("coreutils is there");
+    std::fs::rename(&new, program.path()).expect("it is ours");
+    let after = Command::new(program.path()).arg("0").output();
+    assert!(after.expect("it runs").status.success());
+    // Until the agent has read it: what nobody could read in time is absent.
+    std::thread::sleep(Duration::from_millis(500));
+    let new_build_id = program.build_id();
+    assert_ne!(new_build_id, build_id);
+    before.signal(Signal::SEGV);
+    let before = before.wait();
+    // Nobody can read either file any more.
+    let path = program.path().to_str().expect("a plain path").to_owned();
+    drop(program);
+    let dump = agent.dump_of(before.pid());
+    for kind in ["process.exec", "signal.fatal", "process.exit"] {
+        let event = dump.only(kind, before.pid());
+        event.expect("body.process.exe", path.clone());
+        event.expect("body.process.exe_build_id", build_id.clone());
+    }
+    let exe = serde_json::Value::from(path);
+    for kind in ["process.exec", "process.exit"] {
+        let ran = dump.matching(kind, "process.exe", &exe);
+        assert_eq!(ran.len(), 2, "{kind}: {ran:#?}");
+        let event = ran
+            .iter()
+            .find(|event| event.number("body.process.pid") != i128::from(before.pid()));
+        event
+            .expect("the new one ran too")
+            .expect("body.process.exe_build_id", new_build_id.clone());
+    }
+}
+
+#[test]
+fn a_program_that_only_a_mount_namespace_has_has_its_build_id() {
+    if !ready(&Need::RECORDING) {
+        return;
+    }
+    let agent = Agent::start();
+    let directory = public_directory();
+    let program = Program::workload();
+    let build_id = program.build_id();
+    // Mounts a file system that only it sees, and executes from there. Nothing outside ever has this file.
+    let script = "mount -t tmpfs none \"$1\" && cp \"$2\" \"$1/inner\" && \"$1/inner\" sleep & sleep 1; kill -SEGV $!; wait";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script, "sh"]);
+    command.arg(directory.path()).arg(program.path());
+    let output = command.output().expect("util-linux is there");
+    println!("{}", String::from_utf8_lossy(&output.stderr));
+    let dump = agent.dump_where("inner", |incident| incident.str("subject.comm") == "inner");
+    let pid = u32::try_from(dump.incident().number("subject.pid")).expect("a pid");
+    for kind in ["process.exec", "signal.fatal", "process.exit"] {
+        let event = dump.only(kind, pid);
+        let inner = directory.path().join("inner");
+        event.expect("body.process.exe", inner.to_str());
+        event.expect("body.process.exe_build_id", build_id.clone());
     }
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::time::Duration;
 
-use recorder_tests::{Agent, Dump, Ended, Need, Program, Workload, host, ready};
+use recorder_tests::{Agent, Dump, Ended, Need, Program, Workload, host, output, ready, recorder};
 
 /// A user who owns nothing.
 const NOBODY: u32 = 65534;
@@ -227,7 +227,8 @@ fn arguments_up_to_the_bound_are_whole() {
     let cases = [
         exact.clone(),
         exact.clone() + "y",
-        exact + &"z".repeat(100_000),
+        // The longest argument that the kernel takes.
+        "z".repeat((128 << 10) - 1),
     ];
     let ended = cases.clone().map(|long| {
         let mut command = Program::workload().command(["args", &long]);
@@ -305,6 +306,33 @@ fn a_long_path_is_cut() {
     );
 }
 
+#[test]
+fn a_name_of_255_hostile_bytes_is_cut_and_shown_escaped() {
+    if !ready(&Need::RECORDING) {
+        return;
+    }
+    let agent = Agent::start();
+    let directory = host::public_directory();
+    let mut name = b"\x1b[31m\n\x07".to_vec();
+    name.resize(255, b'n');
+    let path = directory.path().join(OsString::from_vec(name));
+    std::fs::copy(Program::workload().path(), &path).expect("the longest name that there is");
+    let ended = Workload::start(std::process::Command::new(&path).arg("abort")).wait();
+    assert_eq!(ended.signal(), Some(libc::SIGABRT));
+    let dump = agent.dump_of(ended.pid());
+    for kind in ["process.exec", "signal.fatal", "process.exit"] {
+        let event = dump.only(kind, ended.pid());
+        event.expect("body.process.comm", "\x1b[31m\n\x07nnnnnnnn");
+        // The path is longer than what is captured: absent, not cut.
+        event.expect_absent("body.process.exe");
+        event.expect_absent("body.process.exe_build_id");
+    }
+    for command in ["show", "report"] {
+        let shown = output(recorder([command]).arg(dump.path())).expect_code(0);
+        assert!(!shown.text().contains('\x1b'), "{shown}");
+    }
+}
+
 /// What an attacker puts where a person will look: a new title for the terminal, colours, a forged line, a bell, text
 /// that runs backwards, and what is no text at all.
 fn hostile_arguments() -> Vec<OsString> {
@@ -348,7 +376,7 @@ fn hostile_strings_are_kept_and_shown_escaped() {
         if arguments[0] == "show" {
             command.arg(dump.path());
         }
-        let shown = recorder_tests::output(&mut command).expect_code(0);
+        let shown = output(&mut command).expect_code(0);
         let text = shown.text();
         let harmful = |letter: char| {
             letter.is_control() && letter != '\n' || ('\u{202a}'..='\u{202e}').contains(&letter)

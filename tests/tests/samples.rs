@@ -452,6 +452,10 @@ fn a_kill_for_memory_carries_the_table_of_processes_and_cgroups() {
     assert!((0..1000).contains(&after), "{after} ms after the kill");
     let top = table.all("body.top");
     assert!(top.len() <= 20, "{table}");
+    assert_eq!(
+        dump.cause(table).number("body.process.pid"),
+        victim.pid().into()
+    );
     let find = |pid: u32| {
         top.iter()
             .find(|usage| usage.number("process.pid") == i128::from(pid))
@@ -466,6 +470,20 @@ fn a_kill_for_memory_carries_the_table_of_processes_and_cgroups() {
         panic!("{} samples of cgroups", cgroups.len());
     };
     cgroups.expect("body.reason", "oom.kill");
+    assert_eq!(
+        dump.cause(cgroups).number("body.process.pid"),
+        victim.pid().into()
+    );
+    // Who asks for one process is shown its row of the table.
+    let one = other.pid().to_string();
+    let mut export = recorder_tests::recorder(["export", "--type", "sample", "--pid", &one]);
+    let rows = recorder_tests::output(export.arg(dump.path()))
+        .expect_code(0)
+        .json_lines();
+    assert_eq!(rows.len(), 1, "{rows:#?}");
+    rows[0].expect("type", "sample.process");
+    assert_eq!(rows[0].all("body.top").len(), 1, "{}", rows[0]);
+    rows[0].expect("body.top.0.process.pid", other.pid());
     let ran_out: Vec<Json> = cgroups
         .all("body.top")
         .into_iter()

@@ -10,6 +10,7 @@
 //! | `live` | decodes records for who watches live, if anyone does |
 //! | `notify` | each tells one target of incidents |
 //! | `look` | looks for processes that were forked and have executed nothing |
+//! | `builds` | reads the build IDs of what was executed |
 //! | `evidence` | each waits for one collector |
 
 mod crash;
@@ -49,7 +50,7 @@ use crate::ingest::{Command, Commands, Connections, DataPlane, now_pair, samples
 use crate::kernel::{self, Kernel, TaskIterator};
 use crate::live::Fanout;
 use crate::notify::Notifier;
-use crate::redact::Rules;
+use crate::redact::{Redactor, Rules};
 use crate::ring::{FlightRing, RingConfig};
 use crate::sample::{SampleConfig, Samples};
 use crate::store::{Budget, Store};
@@ -156,13 +157,14 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
         }
     }
     let mut identities = Identities::default();
+    let builds = identities.read_builds();
     if let Err(error) = look_at_host(&mut identities, tasks_to_look.as_mut()) {
         warn(&format!(
             "the processes that run already have no names: {error}"
         ));
     }
-    let rules = Rules::new(!config.no_default_redaction, &config.redact_word);
-    let plane = plane.with_identities(identities).with_rules(rules);
+    let redactor = Redactor::new(redaction(config)).without_stacks(config.no_stack_memory);
+    let plane = plane.with_identities(identities).with_redactor(redactor);
     let started = banner(paths, config, &probes);
     let dumps = Arc::new(Mutex::new(api::DumpStatus::default()));
     let host = host::identify(config.environment.clone());
@@ -170,7 +172,7 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
         store: Arc::clone(&store),
         host: host.clone(),
     };
-    let described = serde_json::to_value(config).context("cannot describe the configuration")?;
+    let described = described(config).context("cannot describe the configuration")?;
     let described = Arc::new(Mutex::new(described));
     let (notifier, notifications) =
         Notifier::start(&config.notify, warn).context("cannot start a thread to notify")?;
@@ -195,6 +197,8 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
         let (notifier, host) = (notifier.clone(), host.clone());
         spawn("news", move || news::run(&news, &keeper, &notifier, &host))?
     };
+    // Ends with the data plane, and is not waited for: a filesystem may not answer.
+    let _builds = spawn("builds", move || builds.run())?;
     let data = {
         let started = started.clone();
         spawn("data", move || plane.run(&started))?
@@ -420,6 +424,7 @@ fn collectors(paths: &Paths, config: &RecordConfig) -> Option<Collectors> {
         max_bytes: config.evidence_max_bytes.0.min(config.max_dump_bytes.0 / 2),
         parallel: usize::try_from(config.evidence_parallel).unwrap_or(1),
         keep_free_bytes: config.dumps_keep_free.0,
+        rules: redaction(config),
     };
     match Collectors::start(&evidence, &paths.state_dir.join("evidence")) {
         Ok(collectors) => Some(collectors),
@@ -428,6 +433,19 @@ fn collectors(paths: &Paths, config: &RecordConfig) -> Option<Collectors> {
             None
         }
     }
+}
+
+fn redaction(config: &RecordConfig) -> Rules {
+    Rules::new(!config.no_default_redaction, &config.redact_word)
+}
+
+/// Returns the configuration as a dump tells it: without the secrets in the commands of collectors.
+fn described(config: &RecordConfig) -> serde_json::Result<serde_json::Value> {
+    let mut told = config.clone();
+    for collector in &mut told.collectors {
+        collector.command = redaction(config).hidden(&collector.command);
+    }
+    serde_json::to_value(told)
 }
 
 fn budget(config: &RecordConfig) -> Budget {

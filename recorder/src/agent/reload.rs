@@ -94,7 +94,7 @@ impl Reloader {
             }
         }
         next.rules.clone_from(&new.rules);
-        let described = serde_json::to_value(&next).map_err(|error| error.to_string())?;
+        let described = super::described(&next).map_err(|error| error.to_string())?;
         let (taken, when_taken) = oneshot::channel();
         let command = Command::Rules(Box::new(rules), limits(&next), taken);
         if !self.commands.send(command) || when_taken.blocking_recv().is_err() {

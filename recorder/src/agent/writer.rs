@@ -13,7 +13,7 @@ use crate::api::DumpStatus;
 use crate::dump::{self, Clocks, DumpInput, Evidence, Host, Limits, Probe, WriteError, Written};
 use crate::event::ClockPair;
 use crate::harmless::escape;
-use crate::identity::Directory;
+use crate::identity::{Directory, Naming};
 use crate::incident::Incident;
 use crate::ingest::{Command, Commands, FrozenIncident, now_pair, wall_clock_error};
 use crate::notify::{DumpOf, Notice, Notifier, Occasion};
@@ -232,8 +232,11 @@ impl Writer {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
+        let mut incident = frozen.incident.clone();
+        let fired = incident.trigger.boot_ns;
+        Naming::new(&self.directory).name_subject(&mut incident.subject, fired);
         let input = DumpInput {
-            incident: &frozen.incident,
+            incident: &incident,
             frozen: &frozen.window,
             host: &self.host,
             clocks: Clocks {

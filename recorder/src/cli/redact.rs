@@ -10,7 +10,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 
 use super::export::output::{self, Unfinished};
@@ -18,10 +18,10 @@ use super::reading::{self, DumpArg};
 use super::show::describe;
 use super::text::{Progress, plural};
 use crate::config::Paths;
-use crate::dump::Sidecar;
+use crate::dump::{Derived, Sidecar};
 use crate::export::redacted::{self, Copied, Policy, Redaction, Redactor};
 use crate::export::{Origin, bag};
-use crate::read::{Dump, verify_alone};
+use crate::read::{Seal, verify, verify_alone};
 
 /// Copy a dump without arguments, names and addresses
 #[derive(clap::Args, Clone, Debug)]
@@ -66,17 +66,7 @@ pub fn run(args: &Args, paths: &Paths) -> Result<ExitCode> {
 
 fn redact(args: &Args, paths: &Paths) -> Result<ExitCode> {
     let dump = args.dump.open(paths)?;
-    let sidecar_path = args.output.with_extension("json");
-    if sidecar_path == args.output {
-        bail!("a dump ends in .mcap: its sidecar ends in .json");
-    }
-    let is_itself = |path: &Path| path.canonicalize().ok() == dump.path().canonicalize().ok();
-    if args.output.exists() && is_itself(&args.output) {
-        bail!(
-            "{} is the dump itself: it stays as it is",
-            args.output.display()
-        );
-    }
+    let sidecar_path = output::sidecar_of_copy(dump.path(), &args.output)?;
     let to = args.output.display().to_string();
     let origin = Origin::of(&dump, describe);
     let policies = policies(&args.policy);
@@ -84,7 +74,7 @@ fn redact(args: &Args, paths: &Paths) -> Result<ExitCode> {
     let redaction = Redaction {
         policies: policies.clone(),
         recorder_version: env!("CARGO_PKG_VERSION").to_owned(),
-        original_sha256: checked.sha256,
+        original_sha256: checked.sha256.clone(),
         attachments_removed: dump.attachments()?.found.len() as u64,
     };
     let redactor = Redactor::new(Policy {
@@ -108,7 +98,13 @@ fn redact(args: &Args, paths: &Paths) -> Result<ExitCode> {
     drop(out);
     drop(progress);
     reading::written(file.sync_all(), &to)?;
-    if let Some(sidecar) = sidecar(&args.output, &copied)? {
+    let derived = Derived {
+        file: file_name(dump.path()),
+        sha256: checked.sha256,
+        by: concat!("recorder ", env!("CARGO_PKG_VERSION"), " redact").to_owned(),
+        vouched_for: verify(dump.path(), &mut |_| {})?.sidecar == Seal::Matches,
+    };
+    if let Some(sidecar) = sidecar(&args.output, &copied, derived)? {
         let mut text = serde_json::to_vec_pretty(&sidecar)?;
         text.push(b'\n');
         reading::written(sidecar_file.write_all(&text), "the sidecar")?;
@@ -138,7 +134,7 @@ fn policies(chosen: &[What]) -> Vec<&'static str> {
 }
 
 /// Returns what vouches for the copy, unless the original's metadata is gone.
-fn sidecar(path: &Path, copied: &Copied) -> Result<Option<Sidecar>> {
+fn sidecar(path: &Path, copied: &Copied, derived: Derived) -> Result<Option<Sidecar>> {
     let origin = &copied.origin;
     let (Some(incident), Some(host), Some(clocks), Some(coverage), Some(loss)) = (
         &origin.incident,
@@ -150,12 +146,10 @@ fn sidecar(path: &Path, copied: &Copied) -> Result<Option<Sidecar>> {
         return Ok(None);
     };
     let (sha256, bytes) = bag::hash(path).with_context(|| format!("read {}", path.display()))?;
-    let copy = Dump::open(path)?;
-    let name = copy.path().file_name().unwrap_or_default();
     let trigger = origin.trigger_unix_ns().unwrap_or_default();
     let trigger = jiff::Timestamp::from_nanosecond(trigger.into());
     Ok(Some(Sidecar {
-        file: name.to_string_lossy().into_owned(),
+        file: file_name(path),
         bytes,
         sha256,
         events: copied.events,
@@ -167,5 +161,11 @@ fn sidecar(path: &Path, copied: &Copied) -> Result<Option<Sidecar>> {
         clocks,
         coverage: coverage.clone(),
         loss: loss.clone(),
+        derived_from: Some(derived),
     }))
+}
+
+fn file_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
 }

@@ -10,23 +10,22 @@
 //! A file is used only if it has the build ID that the kernel recorded. Directories of debug data are laid out as
 //! `.build-id/ab/cdef.debug`, or hold files with debug data or symbols anywhere.
 
-use std::fs::OpenOptions;
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
+use super::export::output::{self, Unfinished};
 use super::reading::{self, DumpArg};
 use super::show::{Facts, fault};
 use super::text::plural;
 use crate::config::Paths;
-use crate::dump;
+use crate::dump::{self, Original, SIDECAR_EXTENSION};
 use crate::event::{Body, proto};
 use crate::export::JsonLines;
 use crate::harmless::escape;
-use crate::read::Entry;
+use crate::read::{self, Dump, Entry, Seal};
 use crate::symbol::Resolver;
 
 /// Name the functions and lines of the crashes in a dump
@@ -43,6 +42,9 @@ pub struct Args {
     /// Write the crashes as JSON Lines, as export does
     #[arg(long)]
     json: bool,
+    /// Replace files that are there already
+    #[arg(long, requires = "output")]
+    force: bool,
 }
 
 /// Runs `recorder symbolize`.
@@ -86,7 +88,7 @@ fn symbolize(args: &Args, paths: &Paths) -> Result<ExitCode> {
         eprintln!("recorder: {}: no crash in it", dump.path().display());
     }
     if let Some(output) = &args.output {
-        copy(dump.path(), output, &mut resolver)?;
+        copy(&dump, output, args.force, &mut resolver)?;
     }
     Ok(reading::note(&dump, events.damages(), events.unknown()))
 }
@@ -128,25 +130,51 @@ fn text(fatal: &proto::SignalFatal) -> String {
     text
 }
 
-/// Copies a dump, with names in its crashes.
-fn copy(from: &Path, to: &Path, resolver: &mut Resolver) -> Result<()> {
+/// Copies a dump, with names in its crashes, and puts a sidecar beside the copy that says what it was made of.
+fn copy(dump: &Dump, to: &Path, force: bool, resolver: &mut Resolver) -> Result<()> {
+    let from = dump.path();
+    let beside = output::sidecar_of_copy(from, to)?;
     let bytes = std::fs::read(from).with_context(|| format!("read {}", from.display()))?;
-    if to.exists() && to.canonicalize()? == from.canonicalize()? {
-        bail!("{} is the dump itself: it stays as it is", to.display());
-    }
     let (copy, crashes) = dump::with_names(&bytes, |fatal| resolver.resolve(fatal))
         .with_context(|| format!("copy {}", from.display()))?;
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        // It holds what was on somebody's stack.
-        .mode(0o600)
-        .open(to)
-        .with_context(|| format!("create {}", to.display()))?;
-    file.write_all(&copy)
-        .and_then(|()| file.sync_all())
-        .with_context(|| format!("write {}", to.display()))?;
+    let of = sidecar(&from.with_extension(SIDECAR_EXTENSION));
+    let sidecar = dump::beside_copy(
+        &file_name(to),
+        &copy,
+        &Original {
+            name: &file_name(from),
+            bytes: &bytes,
+            sidecar: of.as_ref(),
+            vouched_for: read::verify(from, &mut |_| {})?.sidecar == Seal::Matches,
+            incident: dump.incident().as_ref(),
+        },
+    );
+    let mut text = serde_json::to_vec_pretty(&sidecar)?;
+    text.push(b'\n');
+    let dump = write(to, force, &copy)?;
+    write(&beside, force, &text)?.keep();
+    dump.keep();
     eprintln!("{}: {} named", to.display(), plural(crashes, "crash"));
     Ok(())
+}
+
+/// Reads a sidecar; `None` if there is none, or the file is something else.
+fn sidecar(path: &Path) -> Option<serde_json::Map<String, serde_json::Value>> {
+    let text = std::fs::read(path).ok()?;
+    let object: serde_json::Map<_, _> = serde_json::from_slice(&text).ok()?;
+    object.contains_key("sha256").then_some(object)
+}
+
+fn file_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
+fn write(path: &Path, force: bool, bytes: &[u8]) -> Result<Unfinished> {
+    let mut file = output::create(path, force).context("create the copy")?;
+    let unfinished = Unfinished::new(path);
+    file.write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .with_context(|| format!("write {}", path.display()))?;
+    Ok(unfinished)
 }

@@ -95,6 +95,19 @@ fn text(out: &mut impl Write, report: &Report, palette: Palette) -> io::Result<(
         plural(report.events, "event"),
         bytes(report.bytes),
     )?;
+    if let Some(derived) = &report.derived_from {
+        let doubt = match derived.vouched_for {
+            true => "",
+            false => ", which nothing vouched for",
+        };
+        writeln!(
+            out,
+            "  made by {} of {} (SHA-256 {}){doubt}",
+            escape(&derived.by),
+            escape(&derived.file),
+            escape(&derived.sha256),
+        )?;
+    }
     for damage in &report.damage.places {
         writeln!(out, "  {damage}")?;
     }

@@ -189,6 +189,10 @@ pub struct RecordConfig {
     /// Address and port on which /metrics is answered to everybody, like 127.0.0.1:9464; nothing listens unless it is given
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics_listen: Option<SocketAddr>,
+    /// Leave out what was on the stack of a crash: registers, frames and mappings stay, but what has no frame pointers
+    /// cannot be unwound, and a core dump has no stack
+    #[arg(long)]
+    pub no_stack_memory: bool,
 }
 
 /// Two settings that contradict each other, or one that cannot be.

@@ -87,6 +87,7 @@ pub static SETTINGS: &[Setting] = &settings! {
     "dumps.keep_free_percent" dumps_keep_free_percent,
     "redact.words" redact_word,
     "redact.no_defaults" no_default_redaction,
+    "redact.no_stack_memory" no_stack_memory,
     "evidence.enabled" evidence,
     "evidence.builtin" evidence_builtin,
     "evidence.max_bytes" evidence_max_bytes,

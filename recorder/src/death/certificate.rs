@@ -118,6 +118,9 @@ pub struct Deceased {
     /// Path of its executable.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub exe: Option<String>,
+    /// GNU build ID of its executable, in hex.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub exe_build_id: Option<String>,
     /// Real user id.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub uid: Option<u32>,
@@ -140,6 +143,7 @@ impl From<&proto::Process> for Deceased {
             ppid: process.ppid,
             comm: process.comm.clone(),
             exe: process.exe.clone(),
+            exe_build_id: process.exe_build_id.clone(),
             uid: process.uid,
             cgroup: process.cgroup.clone(),
             unit: process.unit.clone(),
@@ -160,6 +164,15 @@ pub struct Party {
     /// Real user id.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub uid: Option<u32>,
+    /// Path of its executable.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub exe: Option<String>,
+    /// Its systemd unit.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub unit: Option<String>,
+    /// Its container.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub container_id: Option<String>,
     /// The kernel acted while this process ran.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub kernel: bool,
@@ -171,6 +184,9 @@ impl From<&proto::Sender> for Party {
             pid: sender.pid,
             comm: sender.comm.clone(),
             uid: sender.uid,
+            exe: sender.exe.clone(),
+            unit: sender.unit.clone(),
+            container_id: sender.container_id.clone(),
             kernel: sender.kernel(),
         }
     }

@@ -10,6 +10,7 @@
 //! | `process.exit` by SIGKILL | its `oom.kill`, else its `signal.fatal` by SIGKILL |
 //! | `process.exit` by another signal | its `signal.fatal` by that signal |
 //! | `process.exit` with code 128 + N | the `process.exit` of its child by signal N, which it passes on as shells do |
+//! | `sample.process`, `sample.cgroup` with the reason "oom.kill" | the `oom.kill`, whoever was killed |
 //! | `process.exit` with another code | the `signal.sent` by which it had been asked to end |
 //!
 //! A process is its pid and its start: a pid alone is used again.
@@ -22,6 +23,8 @@ pub mod words;
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
+
+use recorder_ebpf::abi::EventKind;
 
 use crate::event::{Body, proto};
 
@@ -46,6 +49,8 @@ pub struct Joiner {
     dying: Remembered<Id, Joined>,
     /// Order of the exit, by pid.
     ended: Remembered<u32, u64>,
+    /// Order of the last kill for memory.
+    oom: Option<u64>,
     /// The last child that a signal ended, by the pid of the parent.
     children: Remembered<u32, Child>,
 }
@@ -110,6 +115,7 @@ impl Joiner {
                 death: None,
             },
             Body::OomKill(kill) => {
+                self.oom = Some(order);
                 if let Some(id) = id(kill.process.as_ref()) {
                     self.dying.entry(id).oom = Some(Box::new((order, kill.clone())));
                 }
@@ -120,6 +126,16 @@ impl Joiner {
                     self.dying.entry(id).asked = Some(Box::new((order, sent.clone())));
                 }
                 Step::default()
+            }
+            // Who had the memory when it ran out: looked at because of the kill.
+            Body::SampleProcess(proto::SampleProcess { reason, .. })
+            | Body::SampleCgroup(proto::SampleCgroup { reason, .. })
+                if reason.as_deref() == Some(EventKind::OomKill.name()) =>
+            {
+                Step {
+                    cause: self.oom,
+                    death: None,
+                }
             }
             _ => Step::default(),
         }

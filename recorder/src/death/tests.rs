@@ -211,7 +211,7 @@ fn a_kill_after_a_request_names_both_and_the_time_between() {
     let systemd = |boot_ns| sender(1, "systemd", boot_ns);
     let fatal = proto::SignalFatal {
         sender: Some(systemd(10 * SECOND + 12_000_000)),
-        asked: Some(request(15, systemd(10 * SECOND), "handled")),
+        asked: Some(Box::new(request(15, systemd(10 * SECOND), "handled"))),
         ..fatal(7, START, 9)
     };
     let events = [
@@ -235,7 +235,11 @@ fn a_kill_after_a_request_names_both_and_the_time_between() {
 fn a_kill_by_another_than_the_one_who_asked_names_both() {
     let fatal = proto::SignalFatal {
         sender: Some(sender(3, "kubelet", 12 * SECOND)),
-        asked: Some(request(15, sender(4, "sh", 10 * SECOND), "ignored")),
+        asked: Some(Box::new(request(
+            15,
+            sender(4, "sh", 10 * SECOND),
+            "ignored",
+        ))),
         ..fatal(7, START, 9)
     };
     expect(
@@ -250,7 +254,7 @@ fn a_reload_is_no_request_to_end() {
     let hup = || sender(1, "systemd", 2 * SECOND);
     let mut events = by(9, sender(3, "sh", 5 * SECOND)).to_vec();
     if let Body::SignalFatal(fatal) = &mut events[0] {
-        fatal.asked = Some(request(1, hup(), "handled"));
+        fatal.asked = Some(Box::new(request(1, hup(), "handled")));
     }
     let text = "Exit 137, not OOM: SIGKILL from sh[3]";
     expect(&events, Verdict::Killed, text);

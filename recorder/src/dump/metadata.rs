@@ -253,4 +253,20 @@ pub struct Sidecar {
     pub coverage: Coverage,
     /// The loss ledger.
     pub loss: LossLedger,
+    /// Of a copy: what it is a copy of.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub derived_from: Option<Derived>,
+}
+
+/// What a copy of a dump was made of, and by what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Derived {
+    /// Name of the file it was made of.
+    pub file: String,
+    /// SHA-256 of that file, in hex.
+    pub sha256: String,
+    /// What made it: "recorder 0.1.0 symbolize".
+    pub by: String,
+    /// Whether a sidecar vouched for that file.
+    pub vouched_for: bool,
 }

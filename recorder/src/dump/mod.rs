@@ -43,11 +43,12 @@ pub use evidence::{
 };
 pub use file::{TEMPORARY_PREFIX, write_file};
 pub use metadata::{
-    CLOCKS, CONFIG, COVERAGE, Clocks, Coverage, CpuCoverage, CpuLoss, HOST, Host, INCIDENT, LOSS,
-    LaneCoverage, LaneLoss, LossLedger, PROBES, Probe, ProbeState, Shortfall, Sidecar, Verdict,
+    CLOCKS, CONFIG, COVERAGE, Clocks, Coverage, CpuCoverage, CpuLoss, Derived, HOST, Host,
+    INCIDENT, LOSS, LaneCoverage, LaneLoss, LossLedger, PROBES, Probe, ProbeState, Shortfall,
+    Sidecar, Verdict,
 };
 pub use name::{DUMP_EXTENSION, SIDECAR_EXTENSION, short_id};
-pub use names::with_names;
+pub use names::{Original, beside_copy, with_names};
 pub use write::{WriteError, Written, write};
 
 use crate::{

@@ -12,15 +12,17 @@ use mcap::{
 use prost::Message as _;
 use recorder_ebpf::abi::EventKind;
 
+use super::{Derived, sink};
 use crate::event::{TOPICS, proto};
+use crate::incident::Incident;
 
 /// As in the dumps that the agent writes.
 const CHUNK_BYTES: u64 = 1 << 20;
 
 /// Returns a copy of the dump `bytes` in which `resolve` has seen every fatal signal, and how many those are.
 ///
-/// Everything else is as it was: the order and the numbers of the events, the metadata, the evidence. There is no sidecar
-/// that vouches for a copy.
+/// Everything else is as it was: the order and the numbers of the events, the metadata, the evidence. A sidecar that vouches
+/// for the copy is [`beside_copy`]'s.
 ///
 /// # Errors
 ///
@@ -72,6 +74,40 @@ pub fn with_names(
     }
     writer.finish()?;
     Ok((writer.into_inner().into_inner(), crashes))
+}
+
+/// Returns the sidecar of a copy: that of the dump, if it has one, but for what is said of the file, and what it was made of.
+pub fn beside_copy(name: &str, copy: &[u8], of: &Original<'_>) -> serde_json::Value {
+    let mut beside = of.sidecar.cloned().unwrap_or_default();
+    let derived = Derived {
+        file: of.name.to_owned(),
+        sha256: sink::sha256(of.bytes),
+        by: concat!("recorder ", env!("CARGO_PKG_VERSION"), " symbolize").to_owned(),
+        vouched_for: of.vouched_for,
+    };
+    beside.insert("file".into(), name.into());
+    beside.insert("bytes".into(), copy.len().into());
+    beside.insert("sha256".into(), sink::sha256(copy).into());
+    beside.insert("derived_from".into(), serde_json::json!(derived));
+    if let (false, Some(incident)) = (beside.contains_key("incident"), of.incident) {
+        beside.insert("incident".into(), serde_json::json!(incident));
+    }
+    beside.into()
+}
+
+/// A dump that a copy was made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Original<'a> {
+    /// Name of its file.
+    pub name: &'a str,
+    /// Its content.
+    pub bytes: &'a [u8],
+    /// Its sidecar.
+    pub sidecar: Option<&'a serde_json::Map<String, serde_json::Value>>,
+    /// Whether that is the sidecar of this content.
+    pub vouched_for: bool,
+    /// Its incident.
+    pub incident: Option<&'a Incident>,
 }
 
 /// Returns the channel of a message with today's schema: that of an older dump may lack the fields for names.

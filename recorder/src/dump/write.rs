@@ -232,6 +232,7 @@ impl<'a> Attempt<'a> {
             clocks: self.input.clocks,
             coverage: self.ledger.coverage.clone(),
             loss: self.ledger.loss.clone(),
+            derived_from: None,
         };
         self.commit(file, sidecar, &stem).map_err(Failure::Io)
     }

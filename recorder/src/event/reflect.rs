@@ -76,6 +76,16 @@ pub trait Reflect {
     fn field(&self, index: usize) -> Field<'_>;
 }
 
+impl<T: Reflect> Reflect for Box<T> {
+    fn message_type(&self) -> &'static MessageType {
+        T::message_type(self)
+    }
+
+    fn field(&self, index: usize) -> Field<'_> {
+        T::field(self, index)
+    }
+}
+
 /// Messages of one type.
 pub trait Messages {
     /// Returns how many there are.

@@ -24,9 +24,45 @@ impl Selection {
     pub fn wants(&self, body: &Body) -> bool {
         is_any(&self.types, |wanted| is_type(wanted, body.topic()))
             && is_any(&self.lanes, |lane| lane_of(body) == Some(*lane))
-            && is_any(&self.pids, |pid| has_pid(*pid, body))
+            && self.wants_parties(body)
+    }
+
+    /// Leaves of an event that is wanted what is wanted of it: of a table of processes, the rows of those asked for.
+    pub fn narrow(&self, body: &mut Body) {
+        if !self.narrows(body) {
+            return;
+        }
+        if let Body::SampleProcess(sample) = body {
+            sample.top.retain(|usage| self.wants_row(usage));
+        }
+    }
+
+    /// Tells whether [`Selection::narrow`] may change an event.
+    pub fn narrows(&self, body: &Body) -> bool {
+        matches!(body, Body::SampleProcess(_)) && !self.takes_all_processes()
+    }
+
+    fn wants_parties(&self, body: &Body) -> bool {
+        if let Body::SampleProcess(sample) = body {
+            return self.takes_all_processes()
+                || sample.top.iter().any(|usage| self.wants_row(usage));
+        }
+        is_any(&self.pids, |pid| has_pid(*pid, body))
             && is_any(&self.comms, |comm| has_comm(comm, body))
             && is_any(&self.units, |unit| has_unit(unit, body))
+    }
+
+    fn takes_all_processes(&self) -> bool {
+        self.pids.is_empty() && self.comms.is_empty() && self.units.is_empty()
+    }
+
+    fn wants_row(&self, usage: &proto::ProcessUsage) -> bool {
+        let Some(process) = &usage.process else {
+            return false;
+        };
+        is_any(&self.pids, |pid| process.pid == Some(*pid))
+            && is_any(&self.comms, |comm| process.comm.as_ref() == Some(comm))
+            && is_any(&self.units, |unit| is_unit(unit, process))
     }
 }
 
@@ -86,9 +122,12 @@ fn has_comm(wanted: &str, body: &Body) -> bool {
 }
 
 fn has_unit(wanted: &str, body: &Body) -> bool {
-    let unit = body
-        .process()
-        .and_then(|process: &proto::Process| process.unit.as_deref());
+    body.process()
+        .is_some_and(|process| is_unit(wanted, process))
+}
+
+fn is_unit(wanted: &str, process: &proto::Process) -> bool {
+    let unit = process.unit.as_deref();
     unit.is_some_and(|unit| unit == wanted || unit.strip_suffix(".service") == Some(wanted))
 }
 

@@ -227,8 +227,8 @@ impl Collection {
         };
         if let Some(planned) = self.plan.get(place) {
             report.name.clone_from(&planned.name);
-            if let Work::Command { command, .. } = &planned.work {
-                report.command.clone_from(command);
+            if let Work::Command { shown, .. } = &planned.work {
+                report.command.clone_from(shown);
             }
         }
         report
@@ -360,18 +360,21 @@ impl Workshop {
     ) -> io::Result<(Child, Started)> {
         let spool = self.spool(collection, place)?;
         let mut environment = environment::of(&collection.incident);
-        let command = match &planned.work {
-            Work::Builtin(builtin) => builtin.command(&collection.incident.subject),
+        let (command, user) = match &planned.work {
+            Work::Builtin(builtin) => (builtin.command(&collection.incident.subject), None),
             Work::Command {
                 command,
+                user,
                 environment: own,
+                ..
             } => {
                 environment.extend(own.clone());
-                command.clone()
+                (command.clone(), user.as_deref().map(account).transpose()?)
             }
         };
         let job = Job {
             command,
+            user,
             environment,
             timeout_ms: u64::try_from(planned.timeout.as_millis()).unwrap_or(u64::MAX),
             max_bytes: room,
@@ -420,6 +423,20 @@ impl Workshop {
         fs::remove_file(&path)?;
         Ok(file)
     }
+}
+
+/// Returns uid and gid of a user, by the host's own list.
+fn account(name: &str) -> io::Result<(u32, u32)> {
+    let list = fs::read("/etc/passwd")?;
+    let list = String::from_utf8_lossy(&list);
+    let of_line = |line: &str| {
+        let mut fields = line.split(':');
+        let is_it = fields.next() == Some(name);
+        let ids = (fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
+        is_it.then_some(ids)
+    };
+    let found = list.lines().find_map(of_line);
+    found.ok_or_else(|| io::Error::other(format!("this host has no user {name:?}")))
 }
 
 impl Collection {
@@ -570,6 +587,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::redact::Rules;
     fn incident() -> Incident {
         Incident {
             id: Uuid::from_u128(7),
@@ -585,6 +603,7 @@ mod tests {
             max_bytes: 10_000,
             parallel: 1,
             keep_free_bytes: 0,
+            rules: Rules::new(true, &[]),
         }
     }
 
@@ -621,6 +640,14 @@ mod tests {
             .room(&collection, 1)
             .expect_err("all is to stay free");
         assert!(why.contains("bytes free"), "{why}");
+    }
+
+    #[test]
+    fn a_user_is_found_by_its_whole_name() {
+        assert_eq!(account("root").expect("every host has it"), (0, 0));
+        for name in ["roo", "", "no-such-user"] {
+            assert!(account(name).is_err(), "{name:?}");
+        }
     }
 
     #[test]

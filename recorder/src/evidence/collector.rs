@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::builtin::Builtin;
 use crate::config::{Bytes, parse_duration, text_of_duration};
+use crate::redact::Rules;
 
 /// A collector that the configuration defines.
 ///
@@ -25,6 +26,9 @@ pub struct Collector {
     pub name: String,
     /// Program and arguments. No shell is between.
     pub command: Vec<String>,
+    /// Whose processes it runs as, by name: with that user's group and no other; as the recorder's own, if none is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     /// How long it may take.
     #[serde(
         default = "timeout",
@@ -66,6 +70,8 @@ pub struct EvidenceConfig {
     pub parallel: usize,
     /// Free space that stays on the file system.
     pub keep_free_bytes: u64,
+    /// What is hidden of commands in the report.
+    pub rules: Rules,
 }
 
 /// A collector as it will run.
@@ -86,6 +92,9 @@ pub(super) enum Work {
     Builtin(Builtin),
     Command {
         command: Vec<String>,
+        /// The command as it is told of.
+        shown: Vec<String>,
+        user: Option<String>,
         environment: BTreeMap<String, String>,
     },
 }
@@ -174,6 +183,9 @@ impl Collector {
         if self.max_bytes.0 == 0 {
             return Err("max_bytes 0: then there is nothing to keep".into());
         }
+        if self.user.as_ref().is_some_and(String::is_empty) {
+            return Err("user: write the name of a user of this host".into());
+        }
         let bad = |name: &&String| name.is_empty() || name.contains(['=', '\0']);
         if let Some(name) = self.environment.keys().find(bad) {
             return Err(format!("environment: {name:?} is no name of a variable"));
@@ -210,6 +222,8 @@ impl EvidenceConfig {
             name: collector.name.clone(),
             work: Work::Command {
                 command: collector.command.clone(),
+                shown: self.rules.hidden(&collector.command),
+                user: collector.user.clone(),
                 environment: collector.environment.clone(),
             },
             timeout: collector.timeout,

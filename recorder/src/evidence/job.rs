@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub struct Job {
     /// Program and arguments.
     pub command: Vec<String>,
+    /// User and group to run as.
+    pub user: Option<(u32, u32)>,
     /// The whole environment.
     pub environment: BTreeMap<String, String>,
     /// How long it may take, in milliseconds.

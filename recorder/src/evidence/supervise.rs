@@ -125,6 +125,10 @@ fn start_collector(job: &Job) -> io::Result<Running> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0);
+    if let Some((uid, gid)) = job.user {
+        // Supplementary groups are dropped with the uid.
+        command.uid(uid).gid(gid);
+    }
     let mut child = command.spawn()?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| io::Error::other("no process id"))?;

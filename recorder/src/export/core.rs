@@ -1,11 +1,12 @@
 //! A core dump of what is left of a crash: enough for a debugger to show signal, registers, fault address and stack.
 //!
 //! ```text
-//! ELF header │ PT_NOTE: PRSTATUS, PRPSINFO, SIGINFO, FILE │ PT_LOAD: code at ip │ PT_LOAD: stack
+//! ELF header │ PT_NOTE: PRSTATUS, PRPSINFO, SIGINFO, AUXV, FILE │ PT_LOAD: code at ip │ PT_LOAD: stack
 //! ```
 //!
-//! It is partial, and says nothing that was not recorded: no heap, no other thread, no floating-point registers. What was
-//! mapped from files is named, so that a debugger that has the files reads the code from them.
+//! It is partial, and says nothing that was not recorded: no heap, no other thread, no floating-point registers (which the
+//! kernel shows to no probe). What was mapped from files is named, so that a debugger that has the files reads the code from
+//! them; the auxiliary vector tells it where a program lies that may lie anywhere.
 
 use object::elf::{
     self, ELFCLASS64, ELFDATA2LSB, EM_AARCH64, EM_X86_64, ET_CORE, EV_CURRENT, FileHeader64, Ident,
@@ -91,6 +92,9 @@ pub fn core(fatal: &proto::SignalFatal, arguments: &[String]) -> Result<Vec<u8>,
         &process_info(fatal, arguments),
     );
     note(&mut notes, elf::NT_SIGINFO, &signal_info(fatal));
+    if let Some(auxiliary) = auxiliary(&fatal.auxiliary) {
+        note(&mut notes, elf::NT_AUXV, &auxiliary);
+    }
     if let Some(files) = files(&fatal.mappings) {
         note(&mut notes, elf::NT_FILE, &files);
     }
@@ -296,6 +300,13 @@ fn number(fatal: &proto::SignalFatal) -> u32 {
     fatal.signal.as_ref().map_or(0, proto::Signal::number)
 }
 
+/// The auxiliary vector, with its end; `None` if it was not recorded.
+fn auxiliary(entries: &[proto::Auxiliary]) -> Option<Vec<u8>> {
+    let words = entries.iter().map(|entry| [entry.key(), entry.value()]);
+    let words = words.chain([[0, 0]]).flatten();
+    (!entries.is_empty()).then(|| words.flat_map(u64::to_le_bytes).collect())
+}
+
 /// The note of mapped files: count, page size, three words for each, then the paths. `None` without any.
 fn files(mappings: &[proto::Mapping]) -> Option<Vec<u8>> {
     let mut files: Vec<(&proto::Mapping, &str)> = mappings
@@ -351,6 +362,10 @@ mod tests {
                 name: None,
             }),
             ip: Some(0x1000),
+            auxiliary: vec![proto::Auxiliary {
+                key: Some(9),
+                value: Some(0x1040),
+            }],
             registers: vec![register("rip", 0x1000), register("rsp", 0x7000)],
             instruction_bytes: Some("c70000xx".into()),
             stack_memory: Some(vec![1, 2, 3, 4, 5, 6, 7, 8]),
@@ -409,6 +424,7 @@ mod tests {
                 (1, 336),
                 (3, 136),
                 (0x5349_4749, 128),
+                (6, 32),
                 (0x4649_4c45, 16 + 24 + paths)
             ]
         );
@@ -416,7 +432,9 @@ mod tests {
         assert_eq!(status[112 + 16 * 8..][..8], 0x1000_u64.to_le_bytes());
         assert_eq!(status[112 + 19 * 8..][..8], 0x7000_u64.to_le_bytes());
         assert_eq!(notes[1].1[56 + 79], 0, "the command line ends");
-        assert_eq!(notes[3].1[32..40], 2_u64.to_le_bytes(), "in pages");
+        assert_eq!(notes[4].1[32..40], 2_u64.to_le_bytes(), "in pages");
+        let vector = [9_u64, 0x1040, 0, 0].map(u64::to_le_bytes).concat();
+        assert_eq!(notes[3].1, vector, "it ends");
     }
 
     #[test]

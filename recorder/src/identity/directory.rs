@@ -4,12 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use recorder_ebpf::abi::{
-    self, EventKind, Header, Lane, Lineage, OomKill, PROCESS_ADOPTED, PROCESS_FORKED,
+    self, EventKind, Header, Lane, Lineage, OomKill, PROCESS_ADOPTED, PROCESS_FORKED, SignalFatal,
+    SignalSent,
 };
 
+use super::program::Programs;
 use super::users::Users;
-use super::{CgroupKey, Identities, Page, Placement, Process, exec_and_exe, met};
+use super::{CgroupKey, FileId, Identities, Page, Placement, Process, Program, exec_and_exe, met};
 use crate::event::{Body, Event, name_of_bytes, path_of_names, proto, unless_unset};
+use crate::incident::{NamedSubject, Subject};
 use crate::kernel::memory_hierarchy;
 
 /// Most ancestors of a process that are named.
@@ -21,6 +24,7 @@ pub struct Directory {
     /// By pid and start.
     processes: Vec<Process>,
     cgroups: HashMap<CgroupKey, Arc<str>>,
+    programs: Programs,
     users: Users,
     /// Number of the hierarchy that has the memory controller.
     memory: Option<u32>,
@@ -49,7 +53,7 @@ impl Directory {
                 pids[1] = abi::decode::<abi::Exit>(record).map(|exit| exit.parent_tgid);
             }
             Some(EventKind::SignalFatal) => {
-                let fatal = abi::decode::<abi::SignalFatal>(record);
+                let fatal = abi::decode::<SignalFatal>(record);
                 pids[1] = fatal.map(|fatal| fatal.lineage.parent_tgid);
             }
             Some(EventKind::OomKill) => {
@@ -78,6 +82,7 @@ impl Directory {
     pub fn begin(&mut self) {
         self.processes = Vec::new();
         self.cgroups = HashMap::new();
+        self.programs = Programs::default();
         self.users.refresh();
         self.memory = memory_hierarchy();
     }
@@ -86,6 +91,9 @@ impl Directory {
     pub fn add(&mut self, page: Page) {
         self.processes.extend(page.processes);
         self.cgroups.extend(page.cgroups);
+        for program in page.programs {
+            self.programs.add(program);
+        }
     }
 
     /// Makes what was taken in ready to be asked.
@@ -134,6 +142,33 @@ impl<'a> Naming<'a> {
             running: HashMap::new(),
             cgroups: HashMap::new(),
         }
+    }
+
+    /// Says who the subject of an incident was, at that time.
+    pub fn name_subject(&self, subject: &mut Subject, boot_ns: u64) {
+        let mut process = proto::Process::default();
+        if let (Some(pid), Some(start)) = (subject.pid, subject.start_boot_ns)
+            && let Some(known) = self.known(pid, start)
+            && known.exec_boot_ns <= boot_ns
+            && let Some(program) = &known.exe
+        {
+            ran(&mut process, program);
+        }
+        let cgroup = subject.cgroup_id.unwrap_or(0);
+        self.place(cgroup, subject.memory_cgroup_id, &mut process);
+        let memory = self.directory.memory.zip(subject.memory_cgroup_id);
+        *subject.named = NamedSubject {
+            exe: process.exe,
+            exe_build_id: process.exe_build_id,
+            cgroup: memory
+                .and_then(|key| self.cgroup(key))
+                .map(str::to_owned)
+                .or(process.cgroup),
+            unit: process.unit,
+            container_id: process.container_id,
+            runtime: process.runtime,
+            pod_uid: process.pod_uid,
+        };
     }
 
     /// Takes in a record that is not to be named.
@@ -187,6 +222,24 @@ impl<'a> Naming<'a> {
         if let Body::CgroupMkdir(cgroup) | Body::CgroupRmdir(cgroup) = &mut event.body {
             place_cgroup(cgroup);
         }
+        if let Body::SignalFatal(fatal) = &event.body {
+            self.learn_build(&header, fatal);
+        }
+        match (EventKind::from_number(header.kind), &mut event.body) {
+            (Some(EventKind::SignalFatal), Body::SignalFatal(fatal)) => {
+                if let Some(raw) = abi::decode::<SignalFatal>(record) {
+                    let asked = fatal.asked.as_mut();
+                    self.sender(&raw.sender, fatal.sender.as_mut());
+                    self.sender(&raw.asked, asked.and_then(|asked| asked.sender.as_mut()));
+                }
+            }
+            (Some(EventKind::SignalSent), Body::SignalSent(sent)) => {
+                if let Some(raw) = abi::decode::<SignalSent>(record) {
+                    self.sender(&raw.sender, sent.sender.as_mut());
+                }
+            }
+            _ => {}
+        }
         let lane = event.lane;
         if let Some(process) = event.body.process_mut() {
             self.process(&header, process, memory);
@@ -195,6 +248,23 @@ impl<'a> Naming<'a> {
             }
         }
         self.forget(&header);
+    }
+
+    /// Takes the build ID of what crashed from the crash itself, if nobody could read the file: the kernel says both which
+    /// file is mapped and its build ID.
+    fn learn_build(&self, header: &Header, fatal: &proto::SignalFatal) {
+        let known = self.known(header.tgid, header.start_boot_ns);
+        let Some(program) = known.and_then(|known| known.exe) else {
+            return;
+        };
+        let FileId { device, inode, .. } = program.file();
+        let device = format!("{}:{}", device >> 20, device & 0xf_ffff);
+        let mapped = fatal.mappings.iter().find(|mapping| {
+            mapping.inode == Some(inode) && mapping.device.as_ref() == Some(&device)
+        });
+        if let Some(build_id) = mapped.and_then(|mapping| mapping.build_id.clone()) {
+            program.set_build_id(Some(build_id));
+        }
     }
 
     fn process(&self, header: &Header, process: &mut proto::Process, memory: Option<u64>) {
@@ -208,8 +278,8 @@ impl<'a> Naming<'a> {
             if known.exec_boot_ns > header.boot_ns {
                 return;
             }
-            if process.exe.is_none() {
-                process.exe = known.exe.as_deref().map(str::to_owned);
+            if let Some(program) = &known.exe {
+                ran(process, program);
             }
             if process.ns_pid.is_none() {
                 process.ns_pid = Some(known.lineage.ns_tgid).filter(|&pid| pid != 0);
@@ -228,10 +298,28 @@ impl<'a> Naming<'a> {
             && let Some(parent) = process.ppid
         {
             let parent = self.known_at(parent, header.start_boot_ns);
-            process.exe = parent
-                .and_then(|parent| parent.exe_at_fork(header.start_boot_ns))
-                .map(|exe| exe.as_ref().to_owned());
+            let program = parent.and_then(|parent| parent.exe_at_fork(header.start_boot_ns));
+            if let Some(program) = program {
+                ran(process, &program);
+            }
         }
+    }
+
+    /// Says who sent a signal, as it was then.
+    fn sender(&self, raw: &abi::Sender, sender: Option<&mut proto::Sender>) {
+        let Some(sender) = sender else {
+            return;
+        };
+        let known = self.known_at(raw.tgid, raw.boot_ns);
+        sender.exe = known
+            .filter(|known| known.exec_boot_ns <= raw.boot_ns)
+            .and_then(|known| known.exe)
+            .map(|program| program.path().to_owned());
+        let mut process = proto::Process::default();
+        self.place(raw.cgroup_id, None, &mut process);
+        sender.cgroup = process.cgroup;
+        sender.unit = process.unit;
+        sender.container_id = process.container_id;
     }
 
     /// Names the cgroup, and what its path says. `memory` is the one of the memory controller, if the record has it.
@@ -273,7 +361,9 @@ impl<'a> Naming<'a> {
             && known.exec_boot_ns <= raw.header.boot_ns
         {
             trigger.start_boot_ns = Some(known.start_boot_ns);
-            trigger.exe = known.exe.as_deref().map(str::to_owned);
+            if let Some(program) = &known.exe {
+                ran(trigger, program);
+            }
             trigger.ppid = Some(known.lineage.parent_tgid);
         }
     }
@@ -301,9 +391,14 @@ impl<'a> Naming<'a> {
         let record = self.running.get(&pid)?;
         let header = abi::decode::<Header>(record)?;
         let (exec, names) = exec_and_exe(record)?;
+        let program = path_of_names(names).map(|path| {
+            let file = FileId::of_exec(&exec);
+            let known = self.directory.programs.find(&path, file).cloned();
+            known.unwrap_or_else(|| Arc::new(Program::new(&path, file)))
+        });
         Some(Process {
             exec_boot_ns: header.boot_ns,
-            exe: path_of_names(names).map(Arc::from),
+            exe: program,
             ..met(&header, exec.lineage)
         })
     }
@@ -340,11 +435,19 @@ impl<'a> Naming<'a> {
                 exe: parent
                     .exe
                     .filter(|_| same_program)
-                    .map(|exe| exe.as_ref().to_owned()),
+                    .map(|program| program.path().to_owned()),
             });
             next = (parent_tgid != pid).then_some(parent_tgid);
         }
         line
+    }
+}
+
+/// Says which program a process ran, unless its record says that it was another.
+fn ran(process: &mut proto::Process, program: &Program) {
+    let exe = process.exe.get_or_insert_with(|| program.path().to_owned());
+    if exe == program.path() {
+        process.exe_build_id = program.build_id().map(str::to_owned);
     }
 }
 

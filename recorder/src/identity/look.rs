@@ -3,8 +3,8 @@
 //! All of this is off the data plane, which alone may not wait for `/proc`.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::DirEntryExt as _;
 use std::path::{Path, PathBuf};
@@ -12,11 +12,10 @@ use std::sync::Arc;
 
 use recorder_ebpf::abi::{LIVE_FORKED, LIVE_KERNEL_THREAD, Lineage, LiveProcess};
 
-use super::{CGROUPS_MAX, Identities, Process};
+use super::builds::executable;
+use super::{CGROUPS_MAX, Identities, Process, Program};
 use crate::kernel::{TaskIterator, memory_hierarchy};
 
-/// Length of a tick in which `/proc` counts time, in nanoseconds: the same on every architecture that there is.
-const TICK_NS: u64 = 10_000_000;
 /// Deepest directory of cgroups that is looked into.
 const DEPTH_MAX: usize = 64;
 
@@ -96,7 +95,8 @@ fn observed(process: &LiveProcess) -> Process {
         exec_boot_ns: 0,
         exit_boot_ns: 0,
         exe: if process.flags & LIVE_KERNEL_THREAD == 0 {
-            executable(process.tgid, process.start_boot_ns).map(Arc::from)
+            executable(process.tgid, process.start_boot_ns)
+                .map(|(path, _, file)| Arc::new(Program::new(&path, file)))
         } else {
             None
         },
@@ -109,29 +109,6 @@ fn observed(process: &LiveProcess) -> Process {
         },
         comm: process.comm,
     }
-}
-
-/// Returns the path of a process's executable; `None` unless it is that very process's.
-fn executable(pid: u32, start_boot_ns: u64) -> Option<String> {
-    let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
-    // After the link: were the pid another process's by now, it would say so.
-    let mut stat = [0; 1024];
-    let mut file = File::open(format!("/proc/{pid}/stat")).ok()?;
-    let len = file.read(&mut stat).ok()?;
-    if start_ticks(&stat[..len])? != start_boot_ns / TICK_NS {
-        return None;
-    }
-    let path = path.as_os_str().as_bytes();
-    let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
-    Some(String::from_utf8_lossy(path).into_owned())
-}
-
-/// Returns when a process started, by its `/proc/PID/stat`: the 22nd field, in ticks since boot. The second is a name in
-/// parentheses, of any bytes.
-fn start_ticks(stat: &[u8]) -> Option<u64> {
-    let end = stat.iter().rposition(|&byte| byte == b')')?;
-    let rest = str::from_utf8(stat.get(end + 1..)?).ok()?;
-    rest.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
 /// Takes in the cgroups of the unified hierarchy, and of the one that has the memory controller.
@@ -230,25 +207,6 @@ fn unescaped(path: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_start_is_read_behind_any_name() {
-        let stat = "77 (a) R 1 (b) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20 21";
-        assert_eq!(start_ticks(stat.as_bytes()), Some(4711));
-        assert_eq!(start_ticks(b"77 (\xff\n) S 1"), None);
-        assert_eq!(start_ticks(b""), None);
-    }
-
-    #[test]
-    fn own_executable_is_found_and_anothers_is_not() {
-        let pid = std::process::id();
-        let stat = fs::read("/proc/self/stat").expect("is there");
-        let start = start_ticks(&stat).expect("has a start") * TICK_NS;
-        let expected = std::env::current_exe().expect("is there");
-        assert_eq!(executable(pid, start).as_deref(), expected.to_str());
-        assert_eq!(executable(pid, start + TICK_NS), None);
-        assert_eq!(executable(0, start), None);
-    }
 
     #[test]
     fn only_whole_hierarchies_are_walked_and_each_once() {

@@ -22,29 +22,34 @@
 //! |---|---|
 //! | living processes | [`LIVE_MAX`]; the longest known goes first |
 //! | dead processes | [`DEAD_MAX`]; the first to have died goes first. One that executed inside the window is named by its own record |
-//! | paths of executables | 8,192, each once |
+//! | programs: paths of executables, with their build IDs | 8,192, each once |
 //! | cgroups, and removed ones | [`CGROUPS_MAX`], [`CGROUPS_REMOVED_MAX`] |
 
+mod builds;
 mod directory;
 mod look;
-mod names;
 mod placement;
+mod program;
 mod table;
 mod users;
 
 use std::sync::Arc;
 
+use crossbeam_channel::Sender;
 use recorder_ebpf::abi::{
     self, CGROUP_PATH_BYTES_MAX, COMM_LEN, CgroupChange, EventKind, Exec, Exit, Header, Lineage,
     OomKill, PROCESS_ADOPTED, PROCESS_FORKED, SignalFatal,
 };
 
+pub use builds::Builds;
 pub use directory::{Directory, Naming};
 pub use look::{Look, look_at_host};
 pub use placement::Placement;
+pub use program::{FileId, Program};
 
 use crate::event::push_path_of_names;
-use names::Names;
+use builds::Ask;
+use program::Programs;
 use table::Table;
 
 /// Most living processes that are known.
@@ -67,8 +72,8 @@ pub struct Process {
     pub exec_boot_ns: u64,
     /// When it ended; 0 if it has not, as far as was seen.
     pub exit_boot_ns: u64,
-    /// Path of its executable.
-    pub exe: Option<Arc<str>>,
+    /// What it runs.
+    pub exe: Option<Arc<Program>>,
     /// The process.
     pub pid: u32,
     /// Where it belongs, as it was last seen.
@@ -85,7 +90,9 @@ pub type CgroupKey = (u32, u64);
 pub struct Identities {
     processes: Table<u32, Process>,
     cgroups: Table<CgroupKey, Arc<str>>,
-    names: Names,
+    programs: Programs,
+    /// Who reads the build IDs of programs, if anyone does.
+    builds: Option<Sender<Ask>>,
     /// Where paths are put together.
     path: String,
 }
@@ -104,6 +111,8 @@ pub struct Page {
     pub processes: Vec<Process>,
     /// Paths of cgroups.
     pub cgroups: Vec<(CgroupKey, Arc<str>)>,
+    /// Programs, all on the last page.
+    pub programs: Vec<Arc<Program>>,
     /// Where to go on; `None` at the end.
     pub next: Option<Cursor>,
 }
@@ -113,13 +122,21 @@ impl Default for Identities {
         Self {
             processes: Table::new(LIVE_MAX, DEAD_MAX),
             cgroups: Table::new(CGROUPS_MAX, CGROUPS_REMOVED_MAX),
-            names: Names::default(),
+            programs: Programs::default(),
+            builds: None,
             path: String::new(),
         }
     }
 }
 
 impl Identities {
+    /// Lets the build IDs of programs be read, by whoever runs what is returned.
+    pub fn read_builds(&mut self) -> Builds {
+        let (asks, builds) = builds::channel();
+        self.builds = Some(asks);
+        builds
+    }
+
     /// Takes in what a record says of a process or a cgroup.
     pub fn on_record(&mut self, header: &Header, record: &[u8]) {
         match EventKind::from_number(header.kind) {
@@ -169,16 +186,14 @@ impl Identities {
         };
         self.path.clear();
         push_path_of_names(&mut self.path, names);
-        let exe = if self.path.is_empty() {
-            None
-        } else {
-            self.names.keep(&self.path)
-        };
-        let process = Process {
+        let mut process = Process {
             exec_boot_ns: header.boot_ns,
-            exe,
             ..met(header, exec.lineage)
         };
+        if !self.path.is_empty() {
+            process.exe = self.programs.keep(&self.path, FileId::of_exec(&exec));
+            self.seek_build(&process);
+        }
         match self.current(header) {
             Some(known) => *known = process,
             None => self.processes.insert(header.tgid, process),
@@ -217,6 +232,23 @@ impl Identities {
         self.processes.insert(header.tgid, process);
     }
 
+    /// Asks for the build ID of what a process runs, unless it is known or somebody has been asked.
+    fn seek_build(&self, process: &Process) {
+        if let (Some(builds), Some(program)) = (&self.builds, &process.exe)
+            && program.seek()
+        {
+            let ask = Ask {
+                program: Arc::clone(program),
+                pid: process.pid,
+                start_boot_ns: process.start_boot_ns,
+                parent: process.lineage.parent_tgid,
+            };
+            if builds.try_send(ask).is_err() {
+                program.was_sought(false);
+            }
+        }
+    }
+
     /// Returns what is known of the very process that a header names.
     fn current(&mut self, header: &Header) -> Option<&mut Process> {
         let known = self.processes.get_mut(&header.tgid)?;
@@ -228,7 +260,8 @@ impl Identities {
     /// What its records have said or will say goes before.
     pub fn learn_process(&mut self, mut process: Process) {
         if let Some(exe) = process.exe.take() {
-            process.exe = self.names.keep(&exe);
+            process.exe = self.programs.keep(exe.path(), exe.file());
+            self.seek_build(&process);
         }
         match self.processes.get_mut(&process.pid) {
             Some(known) if known.start_boot_ns == process.start_boot_ns => {
@@ -258,6 +291,9 @@ impl Identities {
                 page.cgroups.push((*key, Arc::clone(path)));
             });
             page.next = next.map(|slot| Cursor { slot, ..cursor });
+            if page.next.is_none() {
+                page.programs.extend(self.programs.all().cloned());
+            }
         } else {
             page.processes.reserve_exact(PAGE);
             let next = self.processes.page(cursor.slot, PAGE, |_, process| {
@@ -282,7 +318,7 @@ impl Identities {
 
 impl Process {
     /// Returns the program of a child that it forked at that time, if that is still its own.
-    fn exe_at_fork(&self, child_start_boot_ns: u64) -> Option<Arc<str>> {
+    fn exe_at_fork(&self, child_start_boot_ns: u64) -> Option<Arc<Program>> {
         let is_same = self.start_boot_ns <= child_start_boot_ns
             && self.exec_boot_ns <= child_start_boot_ns
             && (self.exit_boot_ns == 0 || self.exit_boot_ns >= child_start_boot_ns);

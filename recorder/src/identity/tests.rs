@@ -205,7 +205,7 @@ fn the_line_of_parents_ends_and_has_no_strangers() {
 #[test]
 fn what_was_looked_at_gives_way_to_what_was_recorded() {
     let seen = |start, exe: &str| Process {
-        exe: Some(exe.into()),
+        exe: Some(Arc::new(Program::new(exe, FileId::default()))),
         ..met(&header(EventKind::TaskHung, 77, start, 0, 0), lineage(1))
     };
     let mut identities = Identities::default();
@@ -289,7 +289,7 @@ fn memory_is_bounded_by_the_living_and_not_by_the_time() {
     // Without optimisation a tenth takes long enough.
     const EACH_SECOND: u32 = if cfg!(debug_assertions) { 50 } else { 1_000 };
     let bytes = |identities: &Identities| {
-        identities.processes.bytes() + identities.cgroups.bytes() + identities.names.bytes()
+        identities.processes.bytes() + identities.cgroups.bytes() + identities.programs.bytes()
     };
     let mut identities = Identities::default();
     let path = |number: u32| format!("/usr/lib/app-{}/bin/worker", number % 400);

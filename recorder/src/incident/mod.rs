@@ -52,4 +52,4 @@ pub use cooldown::{FINGERPRINTS_MAX, UNDUMPED_MAX};
 pub use engine::{Engine, Manual, OPEN_MAX, PROCESSES_MAX};
 pub use outcome::{EngineStats, Outcome};
 pub use storm::{NoDump, Storm};
-pub use types::{Incident, Severity, Subject, Trigger};
+pub use types::{Incident, NamedSubject, Severity, Subject, Trigger};

@@ -82,6 +82,7 @@ pub(super) fn subject(body: &Body) -> Subject {
         comm: process.and_then(|process| process.comm.clone()),
         cgroup_id: process.and_then(|process| process.cgroup_id),
         device,
+        ..Subject::default()
     }
 }
 

@@ -115,4 +115,33 @@ pub struct Subject {
     /// Block device or file system, "major:minor".
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub device: Option<String>,
+    /// Who it was, beyond what the record that fired says.
+    #[serde(flatten)]
+    pub named: Box<NamedSubject>,
+}
+
+/// What is looked up about a subject when its dump is written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedSubject {
+    /// Path of the executable.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub exe: Option<String>,
+    /// GNU build ID of the executable, in hex.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub exe_build_id: Option<String>,
+    /// Path of the cgroup; of the one that ran out of memory, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cgroup: Option<String>,
+    /// systemd unit.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub unit: Option<String>,
+    /// Container id.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub container_id: Option<String>,
+    /// What runs the container.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub runtime: Option<String>,
+    /// Kubernetes pod uid.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub pod_uid: Option<String>,
 }

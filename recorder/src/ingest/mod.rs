@@ -197,9 +197,8 @@ impl DataPlane {
         Self { identities, ..self }
     }
 
-    /// Hides what these rules say, instead of the built-in ones.
-    pub fn with_rules(self, rules: Rules) -> Self {
-        let redactor = Redactor::new(rules);
+    /// Hides what this one hides, instead of what is hidden by default.
+    pub fn with_redactor(self, redactor: Redactor) -> Self {
         Self { redactor, ..self }
     }
 

@@ -166,13 +166,23 @@ impl Fanout {
                     continue;
                 }
                 let format = request.format;
-                let frame =
-                    written[(format == Format::Protobuf) as usize].get_or_insert_with(|| {
-                        let mut frame = Vec::with_capacity(1024);
-                        self.frames.event(&mut frame, format, &entry);
-                        frame
-                    });
-                match subscriber.offer(frame) {
+                let mut write = |entry: &Entry| {
+                    let mut frame = Vec::with_capacity(1024);
+                    self.frames.event(&mut frame, format, entry);
+                    frame
+                };
+                let is_taken = match request.selection.narrows(&entry.body) {
+                    true => {
+                        let mut own = entry.clone();
+                        request.selection.narrow(&mut own.body);
+                        subscriber.offer(&write(&own))
+                    }
+                    false => {
+                        let shared = &mut written[(format == Format::Protobuf) as usize];
+                        subscriber.offer(shared.get_or_insert_with(|| write(&entry)))
+                    }
+                };
+                match is_taken {
                     true => delivered += 1,
                     false => lost += 1,
                 }
@@ -218,6 +228,7 @@ impl Fanout {
             if !subscriber.request.selection.wants(&event.body) {
                 continue;
             }
+            subscriber.request.selection.narrow(&mut event.body);
             let entry = Entry {
                 order: 0,
                 cause: None,

@@ -23,6 +23,7 @@ use super::dump::{Dump, ReadError};
 use super::messages::Counts;
 use super::summary::Summary;
 use super::wire::Statistics;
+use crate::dump::Derived;
 use crate::incident::Incident;
 
 /// Bytes read at a time for the checksums.
@@ -79,6 +80,9 @@ pub struct Report {
     pub damage: Damages,
     /// In what the file contradicts itself or its sidecar.
     pub contradictions: Vec<String>,
+    /// Of a copy: what its sidecar says that it was made of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub derived_from: Option<Derived>,
 }
 
 /// The part of a sidecar that vouches for the file.
@@ -87,6 +91,7 @@ struct Sidecar {
     bytes: u64,
     sha256: String,
     incident: Option<Incident>,
+    derived_from: Option<Derived>,
 }
 
 /// Checks a file; `progress` is told how many of its bytes are behind, of twice their number.
@@ -200,6 +205,7 @@ fn examine(
         events_missing: stated.map(|stated| stated.messages.saturating_sub(counts.messages())),
         damage,
         contradictions,
+        derived_from: sidecar.ok().and_then(|sidecar| sidecar.derived_from),
     })
 }
 

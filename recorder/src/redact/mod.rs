@@ -11,6 +11,8 @@
 //! | `-px` of the clients of MySQL and MariaDB, `-p x` of sshpass, `-u user:x` of curl | the password |
 //! | a word of the configuration's own | as a word for a secret |
 //!
+//! What was on the stack of a crash may be anything: it can be left out altogether.
+//!
 //! Rules see bytes, not a shell's syntax: they rather hide too much than too little. One pass finds out that there is
 //! nothing to hide, which is the rule.
 
@@ -18,18 +20,30 @@ mod rules;
 
 use std::mem::offset_of;
 
-use recorder_ebpf::abi::{self, EXEC_REDACTED, EventKind, Exec, Header};
+use recorder_ebpf::abi::{self, EXEC_REDACTED, EventKind, Exec, Header, SignalFatal};
 
 pub use rules::Rules;
+use zerocopy::IntoBytes as _;
 
 /// Longest record of an exec.
-const RECORD_BYTES_MAX: usize =
+const EXEC_BYTES_MAX: usize =
     size_of::<Exec>() + abi::EXE_BYTES_MAX + abi::FILENAME_BYTES_MAX + abi::ARGV_BYTES_MAX + 8;
+/// Longest record of a crash without stack memory.
+const FATAL_BYTES_MAX: usize =
+    size_of::<SignalFatal>() + abi::MAPPINGS_MAX * size_of::<abi::Mapping>();
+/// Longest record that is copied.
+const RECORD_BYTES_MAX: usize = if EXEC_BYTES_MAX > FATAL_BYTES_MAX {
+    EXEC_BYTES_MAX
+} else {
+    FATAL_BYTES_MAX
+};
 
 /// Hides secrets in records, one at a time.
 #[derive(Debug)]
 pub struct Redactor {
     rules: Rules,
+    /// Whether the memory of stacks is left out.
+    no_stacks: bool,
     copy: Box<[u8; RECORD_BYTES_MAX]>,
     /// Records in which something was hidden.
     redacted: u64,
@@ -40,13 +54,23 @@ impl Redactor {
     pub fn new(rules: Rules) -> Self {
         Self {
             rules,
+            no_stacks: false,
             copy: Box::new([0; RECORD_BYTES_MAX]),
             redacted: 0,
         }
     }
 
+    /// Leaves the memory of stacks out, or not.
+    #[must_use]
+    pub fn without_stacks(self, no_stacks: bool) -> Self {
+        Self { no_stacks, ..self }
+    }
+
     /// Returns the record without its secrets; any other record as it is. Nothing is allocated.
     pub fn apply<'a>(&'a mut self, header: &Header, record: &'a [u8]) -> &'a [u8] {
+        if self.no_stacks && header.kind == EventKind::SignalFatal as u8 {
+            return without_stack(record, &mut self.copy[..]).unwrap_or_default();
+        }
         if header.kind != EventKind::ProcessExec as u8 || self.rules.is_empty() {
             return record;
         }
@@ -71,6 +95,21 @@ impl Redactor {
     pub fn redacted(&self) -> u64 {
         self.redacted
     }
+}
+
+/// Copies the record of a crash without the memory of its stack; `None` if it is not whole.
+fn without_stack<'a>(record: &[u8], copy: &'a mut [u8]) -> Option<&'a [u8]> {
+    let mut fatal = abi::decode::<SignalFatal>(record)?;
+    let behind = record.get(size_of::<SignalFatal>()..)?;
+    let mappings = behind.get(fatal.stack_memory_len as usize..)?;
+    let len = size_of::<SignalFatal>() + mappings.len();
+    fatal.stack_memory_len = 0;
+    fatal.header.len = u32::try_from(len).ok()?;
+    let copy = copy.get_mut(..len)?;
+    let (head, tail) = copy.split_at_mut(size_of::<SignalFatal>());
+    head.copy_from_slice(fatal.as_bytes());
+    tail.copy_from_slice(mappings);
+    Some(copy)
 }
 
 struct Arguments {

@@ -46,6 +46,22 @@ impl Rules {
         !self.defaults && self.own.is_empty()
     }
 
+    /// Returns the words of a command without their secrets.
+    pub fn hidden(&self, command: &[String]) -> Vec<String> {
+        let mut block = Vec::new();
+        for word in command {
+            block.extend_from_slice(word.as_bytes());
+            block.push(0);
+        }
+        self.hide(&mut block);
+        block
+            .strip_suffix(&[0])
+            .unwrap_or_default()
+            .split(|&byte| byte == 0)
+            .map(|word| String::from_utf8_lossy(word).into_owned())
+            .collect()
+    }
+
     /// Replaces secrets in an argument block, in which each argument ends with a NUL but perhaps the last; true if there
     /// were any.
     pub fn hide(&self, block: &mut [u8]) -> bool {

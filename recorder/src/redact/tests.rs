@@ -157,3 +157,55 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_memory_of_a_stack_is_left_out_and_all_else_stays() {
+    let secret = b"hunter2!hunter2!";
+    let mut mapping = abi::Mapping::new_zeroed();
+    mapping.start = 0x1000;
+    let mut fatal = SignalFatal::new_zeroed();
+    fatal.header.kind = EventKind::SignalFatal as u8;
+    fatal.signal = 11;
+    fatal.stack_memory_len = secret.len() as u32;
+    fatal.mappings_len = 1;
+    fatal.header.len = (fatal.as_bytes().len() + secret.len() + mapping.as_bytes().len()) as u32;
+    let record = [fatal.as_bytes(), secret, mapping.as_bytes()].concat();
+    let whole = Redactor::new(Rules::new(true, &[]))
+        .apply(&fatal.header, &record)
+        .to_vec();
+    assert_eq!(whole, record);
+    let mut redactor = Redactor::new(Rules::new(true, &[])).without_stacks(true);
+    let left = redactor.apply(&fatal.header, &record).to_vec();
+    assert_eq!(left.len(), record.len() - secret.len());
+    assert!(!left.windows(7).any(|bytes| bytes == b"hunter2"));
+    let kept = abi::decode::<SignalFatal>(&left).expect("it is one");
+    assert_eq!(kept.header.len as usize, left.len());
+    assert_eq!(
+        (kept.signal, kept.stack_memory_len, kept.mappings_len),
+        (11, 0, 1)
+    );
+    assert!(left.ends_with(mapping.as_bytes()));
+    // What is not whole is not shown at all.
+    for len in 0..record.len() - mapping.as_bytes().len() - 1 {
+        let left = redactor.apply(&fatal.header, &record[..len]);
+        assert!(left.is_empty(), "{len}");
+    }
+    // The longest that there is fits.
+    fatal.stack_memory_len = abi::STACK_MEMORY_BYTES_MAX as u32;
+    fatal.mappings_len = abi::MAPPINGS_MAX as u32;
+    let behind =
+        vec![7; abi::STACK_MEMORY_BYTES_MAX + abi::MAPPINGS_MAX * mapping.as_bytes().len()];
+    let record = [fatal.as_bytes(), &behind].concat();
+    assert_eq!(
+        redactor.apply(&fatal.header, &record).len(),
+        record.len() - abi::STACK_MEMORY_BYTES_MAX
+    );
+}
+
+#[test]
+fn the_words_of_a_command_stay_words() {
+    let rules = Rules::new(true, &[]);
+    let command = ["mysql", "-phunter2", "", "--token", "abc"].map(str::to_owned);
+    let hidden = rules.hidden(&command);
+    assert_eq!(hidden, ["mysql", "-p*******", "", "--token", "***"]);
+}

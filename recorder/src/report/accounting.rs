@@ -129,12 +129,10 @@ impl Ended {
     }
 }
 
-/// Returns the user of a process: root by name, others by their id.
+/// Returns the user of a process: by name, or by its id where the host had no name for it.
 fn user(process: &proto::Process) -> Option<String> {
-    process.uid.map(|uid| match uid {
-        0 => "root".to_owned(),
-        uid => uid.to_string(),
-    })
+    let name = process.user.clone();
+    name.or_else(|| process.uid.map(|uid| uid.to_string()))
 }
 
 /// A living process and what it used.

@@ -164,6 +164,7 @@ impl Page {
             (!subject.command.is_empty()).then(|| code(&subject.command.join(" "))),
         );
         fact("Executable", field("exe").map(|exe| code(&exe)));
+        fact("Build ID", field("exe_build_id").map(|id| code(&id)));
         fact("Started by", parents(subject));
         fact("User", user(subject));
         fact(

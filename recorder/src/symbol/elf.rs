@@ -9,9 +9,11 @@ use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use object::elf::{ELF_NOTE_GNU, FileHeader32, FileHeader64, NT_GNU_BUILD_ID, PF_X};
+use object::read::elf::{FileHeader, ProgramHeader as _};
 use object::{
-    Object as _, ObjectSection as _, ObjectSegment as _, ReadCache, ReadRef, SegmentFlags,
-    elf::PF_X,
+    Endianness, FileKind, Object as _, ObjectSection as _, ObjectSegment as _, ReadCache, ReadRef,
+    SegmentFlags,
 };
 
 use crate::event::{hex, proto};
@@ -21,15 +23,18 @@ const READ_BYTES_MAX: u64 = 32 << 20;
 /// The smallest page: segments are mapped in multiples of it.
 const PAGE_BYTES: u64 = 4096;
 
+/// As [`READ_BYTES_MAX`], of who reads no more than a few headers.
+const BRIEF_READ_BYTES_MAX: u64 = 64 << 10;
+
 /// An open ELF file.
 pub struct Elf {
     path: PathBuf,
     bytes: ReadCache<File>,
 }
 
-/// Reads of a file, none larger than [`READ_BYTES_MAX`].
+/// Reads of a file, none larger than so many bytes.
 #[derive(Clone, Copy)]
-pub(super) struct Bounded<'a>(&'a ReadCache<File>);
+pub(super) struct Bounded<'a>(&'a ReadCache<File>, u64);
 
 impl<'a> ReadRef<'a> for Bounded<'a> {
     fn len(self) -> Result<u64, ()> {
@@ -37,7 +42,7 @@ impl<'a> ReadRef<'a> for Bounded<'a> {
     }
 
     fn read_bytes_at(self, offset: u64, size: u64) -> Result<&'a [u8], ()> {
-        match size <= READ_BYTES_MAX {
+        match size <= self.1 {
             true => self.0.read_bytes_at(offset, size),
             false => Err(()),
         }
@@ -55,14 +60,9 @@ impl Elf {
     ///
     /// Those of the file system.
     pub fn open(path: &Path) -> io::Result<Option<Self>> {
-        let file = OpenOptions::new()
-            .read(true)
-            // What is a fifo by now must not keep us waiting.
-            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-            .open(path)?;
-        if !file.metadata()?.is_file() {
+        let Some(file) = open_regular(path)? else {
             return Ok(None);
-        }
+        };
         let elf = Self {
             path: path.to_owned(),
             bytes: ReadCache::new(file),
@@ -75,8 +75,12 @@ impl Elf {
         &self.path
     }
 
+    fn bounded(&self) -> Bounded<'_> {
+        Bounded(&self.bytes, READ_BYTES_MAX)
+    }
+
     pub(super) fn file(&self) -> Option<object::File<'_, Bounded<'_>>> {
-        object::File::parse(Bounded(&self.bytes)).ok()
+        object::File::parse(self.bounded()).ok()
     }
 
     /// Returns its GNU build ID in hex.
@@ -100,7 +104,7 @@ impl Elf {
         let file = self.file()?;
         let section = file.section_by_name(name)?;
         let (offset, bytes) = section.file_range().filter(|(_, bytes)| *bytes > 0)?;
-        let data = Bounded(&self.bytes).read_bytes_at(offset, bytes).ok()?;
+        let data = self.bounded().read_bytes_at(offset, bytes).ok()?;
         Some((section.address(), data))
     }
 
@@ -137,4 +141,48 @@ impl Elf {
             .then(|| address.checked_sub(mapping.start())?.checked_add(start))
             .flatten()
     }
+}
+
+fn open_regular(path: &Path) -> io::Result<Option<File>> {
+    let file = OpenOptions::new()
+        .read(true)
+        // What is a fifo by now must not keep us waiting.
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)?;
+    Ok(file.metadata()?.is_file().then_some(file))
+}
+
+/// Returns the GNU build ID of a file in hex, `None` if it has none: by what is loaded of it, as the kernel does, and
+/// without reading more than a few headers.
+///
+/// # Errors
+///
+/// Those of the file system.
+pub fn build_id_of(path: &Path) -> io::Result<Option<String>> {
+    let Some(file) = open_regular(path)? else {
+        return Ok(None);
+    };
+    let bytes = ReadCache::new(file);
+    let bytes = Bounded(&bytes, BRIEF_READ_BYTES_MAX);
+    Ok(match FileKind::parse(bytes) {
+        Ok(FileKind::Elf64) => noted::<FileHeader64<Endianness>>(bytes),
+        Ok(FileKind::Elf32) => noted::<FileHeader32<Endianness>>(bytes),
+        Ok(_) | Err(_) => None,
+    })
+}
+
+fn noted<Elf: FileHeader<Endian = Endianness>>(bytes: Bounded<'_>) -> Option<String> {
+    let header = Elf::parse(bytes).ok()?;
+    let endian = header.endian().ok()?;
+    for segment in header.program_headers(endian, bytes).ok()? {
+        let Ok(Some(mut notes)) = segment.notes(endian, bytes) else {
+            continue;
+        };
+        while let Ok(Some(note)) = notes.next() {
+            if note.name() == ELF_NOTE_GNU && note.n_type(endian) == NT_GNU_BUILD_ID {
+                return Some(hex(note.desc()));
+            }
+        }
+    }
+    None
 }

@@ -24,7 +24,7 @@ use std::rc::Rc;
 
 use crate::event::proto;
 
-pub use elf::Elf;
+pub use elf::{Elf, build_id_of};
 pub use files::{Files, Found};
 pub use lines::Lines;
 

@@ -123,12 +123,13 @@ pub fn visit(
     let mut events = dump.events();
     let mut seen = 0_u64;
     while let Some(entry) = events.next() {
-        let entry = entry.with_context(|| format!("read {}", dump.path().display()))?;
+        let mut entry = entry.with_context(|| format!("read {}", dump.path().display()))?;
         seen += 1;
         if seen.is_multiple_of(EVERY) {
             progress.at(events.position());
         }
         if filter.wants(&entry) {
+            filter.narrow(&mut entry);
             for (visitor, to) in &mut *visitors {
                 reading::written(visitor.event(&origin, &entry), to)?;
             }

@@ -5,6 +5,10 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use anyhow::{Result, bail};
+
+use crate::dump::SIDECAR_EXTENSION;
+
 /// Creates a file that its owner alone can read: a dump tells what nobody else may know.
 ///
 /// # Errors
@@ -20,6 +24,22 @@ pub fn create(path: &Path, force: bool) -> io::Result<File> {
         io::ErrorKind::AlreadyExists => taken(path),
         _ => error,
     })
+}
+
+/// Returns where the sidecar of a copy of a dump belongs.
+///
+/// # Errors
+///
+/// A copy that would take the place of the dump, or of its own sidecar.
+pub fn sidecar_of_copy(dump: &Path, copy: &Path) -> Result<PathBuf> {
+    let sidecar = copy.with_extension(SIDECAR_EXTENSION);
+    if sidecar == copy {
+        bail!("a dump ends in .mcap: its sidecar ends in .json");
+    }
+    if copy.exists() && copy.canonicalize()? == dump.canonicalize()? {
+        bail!("{} is the dump itself: it stays as it is", copy.display());
+    }
+    Ok(sidecar)
 }
 
 /// Makes a directory, with those above it, or takes an empty one.

@@ -13,7 +13,7 @@ pub struct AboutArgs {
     /// Only events of this type, or of this family ("process" for "process.exec" and "process.exit")
     #[arg(long = "type", value_name = "TYPE")]
     pub types: Vec<String>,
-    /// Only events of this process: as their subject, as the sender of a signal, as the one that asked for memory
+    /// Only events of this process: as their subject, as the sender of a signal, as the one that asked for memory; of samples of many processes only the rows of this one
     #[arg(long, value_name = "PID")]
     pub pid: Vec<u32>,
     /// Only events of processes with this name
@@ -120,6 +120,11 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// Leaves of an event that is wanted what is wanted of it: of a table of processes, the rows of those asked for.
+    pub fn narrow(&self, entry: &mut Entry) {
+        self.selection.narrow(&mut entry.body);
+    }
+
     /// Tells whether an event is wanted.
     pub fn wants(&self, entry: &Entry) -> bool {
         let time = i128::from(entry.unix_ns);
@@ -204,6 +209,40 @@ mod tests {
         assert!(filter(&["--pid", "99"]).wants(&entry));
         assert!(filter(&["--comm", "kill"]).wants(&entry));
         assert!(!filter(&["--pid", "7"]).wants(&entry));
+    }
+
+    #[test]
+    fn of_a_table_of_processes_only_the_rows_asked_for_are_left() {
+        let row = |pid, comm: &str| proto::ProcessUsage {
+            process: Some(proto::Process {
+                pid: Some(pid),
+                comm: Some(comm.to_owned()),
+                ..proto::Process::default()
+            }),
+            ..proto::ProcessUsage::default()
+        };
+        let entry = Entry {
+            body: Body::SampleProcess(proto::SampleProcess {
+                top: vec![row(7, "sh"), row(8, "sh"), row(9, "cc")],
+                ..proto::SampleProcess::default()
+            }),
+            ..exit(7, "sh", 0)
+        };
+        let left = |args: &[&str]| {
+            let filter = filter(args);
+            let mut entry = entry.clone();
+            filter.narrow(&mut entry);
+            let Body::SampleProcess(sample) = entry.body else {
+                panic!("it stays what it is");
+            };
+            sample.top.len()
+        };
+        assert!(filter(&["--pid", "8"]).wants(&entry));
+        assert_eq!(left(&["--pid", "8"]), 1);
+        assert_eq!(left(&["--comm", "sh"]), 2);
+        assert!(!filter(&["--pid", "7", "--comm", "cc"]).wants(&entry));
+        assert!(!filter(&["--pid", "10"]).wants(&entry));
+        assert_eq!(left(&["--type", "sample"]), 3);
     }
 
     #[test]

@@ -101,12 +101,13 @@ fn render(
     let mut shown = 0;
     let mut events = dump.events();
     while let Some(entry) = events.next() {
-        let entry = entry.with_context(|| format!("read {}", dump.path().display()))?;
+        let mut entry = entry.with_context(|| format!("read {}", dump.path().display()))?;
         let is_chosen = chosen
             .as_ref()
             .is_none_or(|chosen| chosen.contains(&entry.order));
         if is_chosen && filter.wants(&entry) {
             shown += 1;
+            filter.narrow(&mut entry);
             written(out.write_all(timeline.event(&entry).as_bytes()))?;
         }
         if entry.order.is_multiple_of(4096) {

@@ -199,13 +199,14 @@ fn process(
         line.push_str(&format!(", {} old", duration(now.saturating_sub(start))));
     }
     rows.add("process", line);
-    match survey.exec.as_ref().map(|entry| &entry.body) {
-        Some(Body::ProcessExec(exec)) => rows.add("ran", process_exec(exec)),
-        _ => {
-            if let Some(exe) = &process.exe {
-                rows.add("ran", escape(exe));
-            }
-        }
+    let ran = match survey.exec.as_ref().map(|entry| &entry.body) {
+        Some(Body::ProcessExec(exec)) => Some(process_exec(exec)),
+        _ => process.exe.as_deref().map(|exe| escape(exe).into_owned()),
+    };
+    if let Some(ran) = ran {
+        let build = process.exe_build_id.as_deref();
+        let build = build.map(|id| format!(", build ID {}", escape(id)));
+        rows.add("ran", ran + &build.unwrap_or_default());
     }
 }
 

@@ -40,6 +40,7 @@ fn a_crash_is_an_incident() {
         cgroup_id: Some(99),
         memory_cgroup_id: None,
         device: None,
+        ..Subject::default()
     };
     assert_eq!(incident.subject, subject);
     assert_eq!(incident.window_start_boot_ns, START - BEFORE);
