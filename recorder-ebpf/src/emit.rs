@@ -13,9 +13,12 @@ use recorder_ebpf::abi::{EventKind, HEADER_OWN, Header, KIND_SLOTS, Lane, LaneSt
 
 use crate::kernel::Task;
 use crate::maps::{FAILURE_RING, LANE_STATS, LIFECYCLE_RING};
+use crate::throttle::is_throttled;
 
 /// Bytes in the lifecycle ring above which its reader is woken before its next tick.
 const LIFECYCLE_WATERMARK: u64 = 1 << 20;
+/// Bytes above which each cgroup is held to a rate: three quarters of the ring.
+const LIFECYCLE_SHORT: u64 = 3 << 20;
 /// One record in this many looks at the ring's fill.
 const WATERMARK_INTERVAL: u64 = 64;
 
@@ -37,19 +40,44 @@ pub struct Slot<T> {
 /// Begins a record.
 #[inline(always)]
 pub fn attempt(kind: EventKind) -> Option<Attempt> {
-    let stats = LANE_STATS.get_ptr_mut(kind.lane() as u32)?;
+    Some(begin(LANE_STATS.get_ptr_mut(kind.lane() as u32)?, kind))
+}
+
+#[inline(always)]
+fn begin(stats: *mut LaneStats, kind: EventKind) -> Attempt {
     // SAFETY: `stats` is this CPU's slot, valid while the program runs. A probe in an interrupt may write it in between:
     // that is why the counters below are added to atomically. Both may then read the same number; the count stays exact.
     let seq = unsafe { (&raw const (*stats).attempted).read_volatile() };
     // SAFETY: as above.
     unsafe { add_one(&raw mut (*stats).attempted) };
-    Some(Attempt { stats, seq, kind })
+    Attempt { stats, seq, kind }
+}
+
+/// Begins a record about the process that `leader` leads, unless its cgroup has written too many.
+#[inline(always)]
+pub fn attempt_for(kind: EventKind, leader: Task) -> Option<Attempt> {
+    let stats = LANE_STATS.get_ptr_mut(kind.lane() as u32)?;
+    if is_throttled(stats, kind, leader) {
+        return None;
+    }
+    Some(begin(stats, kind))
 }
 
 /// Reserves room for a `T`, or counts the record as lost.
 #[inline(always)]
 pub fn reserve<T>(kind: EventKind) -> Option<Slot<T>> {
-    let attempt = attempt(kind)?;
+    room(attempt(kind)?)
+}
+
+/// Reserves room for a `T` about the process that `leader` leads, or counts the record.
+#[inline(always)]
+pub fn reserve_for<T>(kind: EventKind, leader: Task) -> Option<Slot<T>> {
+    room(attempt_for(kind, leader)?)
+}
+
+#[inline(always)]
+fn room<T>(attempt: Attempt) -> Option<Slot<T>> {
+    let kind = attempt.kind;
     // SAFETY: the map is a ring buffer, and the size a constant.
     let record = unsafe { bpf_ringbuf_reserve(ring(kind.lane()), size_of::<T>() as u64, 0) };
     if record.is_null() {
@@ -105,11 +133,25 @@ impl Attempt {
         }
     }
 
+    /// Whether the lifecycle ring fills faster than its reader looks.
+    #[inline(always)]
+    fn is_filling(&self) -> bool {
+        if !self.seq.is_multiple_of(WATERMARK_INTERVAL) {
+            return false;
+        }
+        let bytes = available();
+        if bytes > LIFECYCLE_SHORT {
+            // SAFETY: as in `begin`.
+            unsafe { (&raw mut (*self.stats).short).write_volatile(1) };
+        }
+        bytes > LIFECYCLE_WATERMARK
+    }
+
     #[inline(always)]
     fn lost(&self) {
         let slot = self.kind as usize;
         if slot < KIND_SLOTS {
-            // SAFETY: as in `attempt`; `slot` is within the array.
+            // SAFETY: as in `begin`; `slot` is within the array.
             unsafe { add_one((&raw mut (*self.stats).lost).cast::<u64>().add(slot)) };
         }
     }
@@ -118,7 +160,7 @@ impl Attempt {
     #[inline(always)]
     fn wake_flags(&self) -> u64 {
         let lane = self.kind.lane();
-        let wake = lane as u8 == Lane::Failure as u8 || filling(self.seq);
+        let wake = lane as u8 == Lane::Failure as u8 || self.is_filling();
         u64::from(if wake {
             BPF_RB_FORCE_WAKEUP
         } else {
@@ -184,15 +226,11 @@ pub fn boot_ns() -> u64 {
     unsafe { bpf_ktime_get_boot_ns() }
 }
 
-/// Whether the lifecycle ring fills faster than its reader looks.
+/// Bytes in the lifecycle ring.
 #[inline(always)]
-fn filling(seq: u64) -> bool {
-    if !seq.is_multiple_of(WATERMARK_INTERVAL) {
-        return false;
-    }
+pub fn available() -> u64 {
     // SAFETY: the map is a ring buffer.
-    let bytes = unsafe { bpf_ringbuf_query(ring(Lane::Lifecycle), u64::from(BPF_RB_AVAIL_DATA)) };
-    bytes > LIFECYCLE_WATERMARK
+    unsafe { bpf_ringbuf_query(ring(Lane::Lifecycle), u64::from(BPF_RB_AVAIL_DATA)) }
 }
 
 #[inline(always)]
@@ -210,7 +248,7 @@ fn ring(lane: Lane) -> *mut c_void {
 ///
 /// `counter` points at a counter that is only ever changed by this function.
 #[inline(always)]
-unsafe fn add_one(counter: *mut u64) {
+pub unsafe fn add_one(counter: *mut u64) {
     // `fetch_add` does not exist for this target, and a form that returns the old value needs a newer kernel.
     // SAFETY: the caller's; map values are aligned to eight bytes.
     unsafe {

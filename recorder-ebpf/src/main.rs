@@ -11,6 +11,8 @@ mod kernel;
 mod maps;
 #[cfg(target_arch = "bpf")]
 mod probes;
+#[cfg(target_arch = "bpf")]
+mod throttle;
 
 /// Layout of the records inside, for the loader to compare with its own.
 #[cfg(target_arch = "bpf")]

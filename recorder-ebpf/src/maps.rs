@@ -1,10 +1,11 @@
 //! Every map of the object.
 
-use aya_ebpf::btf_maps::{LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::btf_maps::{HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use recorder_ebpf::abi::{
     ARGV_BYTES_MAX, EXE_BYTES_MAX, Exec, FAULTS_MAX, FILENAME_BYTES_MAX, LaneStats, MAPPINGS_MAX,
     Mapping, REGISTERS_MAX, SENDERS_MAX, STACK_MEMORY_BYTES_MAX, Sender, SignalFatal,
+    THROTTLES_MAX, Throttle, ThrottleKey,
 };
 
 /// Default size of the failure lane's ring, for some 200 crashes with all of their stack before the reader's first look;
@@ -60,6 +61,10 @@ pub static EXECUTED: PerCpuArray<Executed, 1> = PerCpuArray::new();
 /// What threads used, by who adds it up.
 #[btf_map]
 pub static THREADS: PerCpuArray<Threads, 2> = PerCpuArray::new();
+
+/// What cgroups wrote of late, where they are held to a rate.
+#[btf_map]
+pub static THROTTLES: HashMap<ThrottleKey, Throttle, THROTTLES_MAX> = HashMap::new();
 
 /// A process, uniquely.
 #[derive(Clone, Copy)]

@@ -483,6 +483,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         config: &serde_json::json!({"window": {"before": "10s", "after": "2s"}}),
         probes: &[probe],
         kernel: &kernel,
+        throttled: &[],
         evidence: &Evidence::default(),
         may_grow: &|| true,
         enrich: &enrich,

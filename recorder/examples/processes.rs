@@ -13,7 +13,7 @@ use std::io::Read as _;
 use std::process::{Child, Command};
 
 use anyhow::{Context as _, Result};
-use recorder::kernel::{Kernel, TaskIterator};
+use recorder::kernel::{Kernel, Rates, TaskIterator};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Children that end with this program.
@@ -44,7 +44,7 @@ fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let mut number = |default: usize| arguments.next().map_or(Ok(default), |word| word.parse());
     let (processes, rounds) = (number(1000)?, number(20)?);
-    let kernel = Kernel::load()?;
+    let kernel = Kernel::load(Rates::ANY)?;
     let mut tasks = kernel.tasks.context("this kernel has no task iterator")?;
     let idle = Idle::start(processes)?;
     let mut by_proc = Proc::new();

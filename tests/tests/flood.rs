@@ -141,7 +141,10 @@ fn what_a_halted_agent_misses_is_counted_exactly() {
     if !ready(&NEEDS) {
         return;
     }
-    let agent = Agent::start_with(&long_window());
+    let agent = Agent::start_with(&Options {
+        more: vec!["--limit-processes-per-second".into(), "0".into()],
+        ..long_window()
+    });
     let before = settled(&agent);
     assert_eq!(sum(&lane(&before, "lifecycle"), "lost"), 0, "{before}");
     // Nobody empties the kernel rings now, and the one for processes is much too small for this.

@@ -4,7 +4,8 @@ use core::mem::offset_of;
 
 use super::{
     CgroupChange, Exec, Exit, Frame, Header, IoError, LaneStats, Lineage, LiveProcess, Mapping,
-    Note, OomKill, Sample, Sender, SignalFatal, SignalSent, TaskHung, WritebackError,
+    Note, OomKill, Sample, Sender, SignalFatal, SignalSent, TaskHung, Throttle, ThrottleKey,
+    WritebackError,
 };
 
 /// Name of the object's symbol that holds [`LAYOUT_HASH`].
@@ -72,7 +73,9 @@ const fn layout_hash() -> u64 {
         WritebackError { header, inode, device, errno, name }
         Note { header, kind, text_len }
         Sample { header, message_len, reserved }
-        LaneStats { attempted, lost }
+        LaneStats { attempted, short, lost, throttled }
+        ThrottleKey { cgroup_id, hierarchy, lane }
+        Throttle { due_boot_ns, records, since_boot_ns, until_boot_ns }
         LiveProcess {
             start_boot_ns, user_ns, system_ns, read_bytes, write_bytes, rss_pages, cgroup_id, memory_cgroup_id, exe_inode,
             exe_device, tgid, parent_tgid, ns_tgid, uid, gid, session, login_uid, threads, flags, comm,

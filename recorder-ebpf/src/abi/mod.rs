@@ -17,6 +17,7 @@ mod sample;
 mod signal;
 mod stats;
 mod task;
+mod throttle;
 
 pub use block::IoError;
 pub use cgroup::CgroupChange;
@@ -43,3 +44,4 @@ pub use signal::{
 };
 pub use stats::{KIND_SLOTS, LaneStats};
 pub use task::{LIVE_FORKED, LIVE_KERNEL_THREAD, LIVE_THREADS_CUT, LiveProcess};
+pub use throttle::{THROTTLES_MAX, Throttle, ThrottleKey};

@@ -42,11 +42,13 @@ pub enum NoteKind {
     Limit = 7,
     /// The rules were read again.
     Reload = 8,
+    /// Records of a cgroup that writes too many are left out from here on, or are no longer.
+    Throttle = 9,
 }
 
 impl NoteKind {
     /// Every kind, in the order of its number.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Start,
         Self::Stop,
         Self::Trigger,
@@ -55,6 +57,7 @@ impl NoteKind {
         Self::Storm,
         Self::Limit,
         Self::Reload,
+        Self::Throttle,
     ];
 
     /// Returns the kind with this number, or `None` for one of a newer agent.
@@ -73,6 +76,7 @@ impl NoteKind {
             Self::Storm => "storm",
             Self::Limit => "limit",
             Self::Reload => "reload",
+            Self::Throttle => "throttle",
         }
     }
 }

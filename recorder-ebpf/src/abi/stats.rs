@@ -15,13 +15,22 @@ pub const KIND_SLOTS: usize = 16;
 pub struct LaneStats {
     /// Records begun: also the next sequence number.
     pub attempted: u64,
+    /// Not zero while the kernel ring is short of room: cgroups are then held to their rate.
+    pub short: u64,
     /// Records for which the kernel ring had no room, by kind.
     pub lost: [u64; KIND_SLOTS],
+    /// Records that were not begun, because their cgroup wrote too many, by kind.
+    pub throttled: [u64; KIND_SLOTS],
 }
 
 impl LaneStats {
     /// Returns the records lost, of all kinds.
     pub fn lost_total(&self) -> u64 {
         self.lost.iter().sum()
+    }
+
+    /// Returns the records that were not begun, of all kinds.
+    pub fn throttled_total(&self) -> u64 {
+        self.throttled.iter().sum()
     }
 }

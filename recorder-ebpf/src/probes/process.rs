@@ -9,7 +9,7 @@ use recorder_ebpf::abi::{
 };
 
 use super::threads::{self, Walker};
-use crate::emit::{attempt, own, reserve};
+use crate::emit::{attempt_for, own, reserve, reserve_for};
 use crate::globals::{
     BPRM_FILENAME, CRED_EGID, CRED_EUID, DENTRY_NAME, DENTRY_PARENT, FILE_DENTRY, FILE_INODE,
     FILE_MNT, INODE_CTIME, INODE_CTIME_NSEC, INODE_CTIME_PRIVATE, INODE_CTIME_SEC, INODE_INO,
@@ -91,10 +91,10 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
         strings_len = STRINGS_MAX;
     }
     let len = size_of::<Exec>() as u64 + strings_len;
-    let Some(attempt) = attempt(EventKind::ProcessExec) else {
+    let leader = task.leader();
+    let Some(attempt) = attempt_for(EventKind::ProcessExec, leader) else {
         return 0;
     };
-    let leader = task.leader();
     let cred = load(leader.0, &TASK_CRED);
     let inode: Object = load(exe, &FILE_INODE);
     let (changed_s, changed_ns) = changed(inode);
@@ -260,7 +260,8 @@ pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
     if load::<u32>(signal, &SIGNAL_LIVE) != 0 {
         return 0;
     }
-    let Some(mut slot) = reserve::<Exit>(EventKind::ProcessExit) else {
+    let leader = Task::leader_of(signal);
+    let Some(mut slot) = reserve_for::<Exit>(EventKind::ProcessExit, leader) else {
         return 0;
     };
     let mut usage = Usage::of_dead_threads(signal);
@@ -269,7 +270,6 @@ pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
     } else if let Some(others) = threads::sum(Walker::Exit, signal) {
         usage.add_listed(others);
     }
-    let leader = Task::leader_of(signal);
     let flags: u32 = load(signal, &SIGNAL_FLAGS);
     // Both loads before the choice: the compiler would otherwise choose the pointer and load once, through two types.
     let of_group: u32 = load(signal, &SIGNAL_GROUP_EXIT_CODE);

@@ -47,7 +47,7 @@ use crate::export::Envelope;
 use crate::identity::{Directory, Identities, Look, look_at_host};
 use crate::incident::{Engine, Subject};
 use crate::ingest::{Command, Commands, Connections, DataPlane, now_pair, samples, tap};
-use crate::kernel::{self, Kernel, TaskIterator};
+use crate::kernel::{self, Kernel, Rates, TaskIterator};
 use crate::live::Fanout;
 use crate::notify::Notifier;
 use crate::redact::{Redactor, Rules};
@@ -95,14 +95,19 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
     // Before its file makes way for ours.
     let previous = Previous::find(&paths.ring(), &ring_config(config));
     // Side by side: the kernel checks the programs while the ring's memory is made present.
+    let rates = Rates {
+        failures: config.limit_failures_per_second,
+        processes: config.limit_processes_per_second,
+    };
     let (loaded, flight) = thread::scope(|scope| {
         let flight = scope.spawn(|| FlightRing::create(Some(&paths.ring()), &ring_config(config)));
-        (Kernel::load(), flight.join())
+        (Kernel::load(rates), flight.join())
     });
     let flight = flight.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
     let Kernel {
         rings,
         counters,
+        throttles,
         mut probes,
         tasks,
         attachment,
@@ -164,7 +169,10 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
         ));
     }
     let redactor = Redactor::new(redaction(config)).without_stacks(config.no_stack_memory);
-    let plane = plane.with_identities(identities).with_redactor(redactor);
+    let plane = plane
+        .with_identities(identities)
+        .with_redactor(redactor)
+        .with_throttles(throttles);
     let started = banner(paths, config, &probes);
     let dumps = Arc::new(Mutex::new(api::DumpStatus::default()));
     let host = host::identify(config.environment.clone());

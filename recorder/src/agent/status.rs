@@ -83,6 +83,7 @@ impl StatusMaker {
                 .collect(),
             lanes: Lane::ALL.map(|lane| of_lane(lane, &state)).into(),
             events: by_kind(&state.events),
+            throttled: state.throttled,
             incidents: IncidentStatus {
                 open: incidents.open,
                 opened: incidents.opened_total,
@@ -179,6 +180,7 @@ fn of_lane(lane: Lane, state: &State) -> LaneStatus {
                 committed,
                 lost,
                 lost_by_kind: by_kind(&counted.stats.lost),
+                throttled_by_kind: by_kind(&counted.stats.throttled),
                 in_flight: counted.stats.attempted.saturating_sub(lost + committed),
             }
         })

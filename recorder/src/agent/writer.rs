@@ -172,6 +172,7 @@ impl Writer {
             probes: &self.probes,
             // They went with the kernel side of it.
             kernel: &[],
+            throttled: &[],
             evidence: &Evidence::default(),
             may_grow: &|| self.store.may_grow(),
             enrich: &|body| names.enrich(body),
@@ -249,6 +250,7 @@ impl Writer {
             config: &config,
             probes: &self.probes,
             kernel: &frozen.counters,
+            throttled: &frozen.throttled,
             evidence: &evidence,
             may_grow: &|| self.store.may_grow(),
             enrich: &|body| names.enrich(body),

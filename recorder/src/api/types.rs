@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::dump::Probe;
+use crate::dump::{Probe, Throttled};
 use crate::health::{Reason, Word};
 use crate::rules::RuleStats;
 
@@ -56,6 +56,9 @@ pub struct Status {
     /// Records taken into the flight ring, by type of event.
     #[serde(default)]
     pub events: BTreeMap<String, u64>,
+    /// Cgroups of which records are left out, because they write too many, and the last of which records were.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub throttled: Vec<Throttled>,
     /// What became of everything that could have been an incident.
     pub incidents: IncidentStatus,
     /// What each rule has seen.
@@ -119,6 +122,9 @@ pub struct CpuStatus {
     pub lost: u64,
     /// The same, by type of event.
     pub lost_by_kind: BTreeMap<String, u64>,
+    /// Records that were not begun, because their cgroup wrote too many, by type of event.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub throttled_by_kind: BTreeMap<String, u64>,
     /// Records on their way.
     pub in_flight: u64,
 }

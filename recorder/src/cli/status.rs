@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 
-use super::text::{Palette, Style, bytes, count, duration, escape};
+use super::text::{Palette, Style, bytes, count, duration, escape, plural};
 use crate::api::{Client, LaneStatus, Measurement, SampleStatus, Status};
 use crate::config::Paths;
 use crate::dump::ProbeState;
@@ -135,6 +135,24 @@ fn write(
         let text = format!(
             "skipped  {program}: {} (the CPU was inside it already)",
             count(*times)
+        );
+        writeln!(out, "{}", palette.paint(Style::Yellow, &text))?;
+    }
+    for group in &status.throttled {
+        let cgroup = group.cgroup.as_deref().map_or_else(
+            || {
+                format!(
+                    "cgroup {} of hierarchy {}",
+                    group.cgroup_id, group.hierarchy
+                )
+                .into()
+            },
+            escape,
+        );
+        let text = format!(
+            "throttle {:<9} {} of {cgroup} left out",
+            escape(&group.lane),
+            plural(group.records, "record")
         );
         writeln!(out, "{}", palette.paint(Style::Yellow, &text))?;
     }

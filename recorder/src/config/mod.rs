@@ -97,6 +97,14 @@ pub struct RecordConfig {
     /// Bytes of dumps in a day after which no further one begins; 0 for any number
     #[arg(long, value_name = "SIZE", default_value = "8GiB")]
     pub limit_bytes_per_day: Bytes,
+    /// Records of failures a second from one cgroup, beyond the first ones of a flood; 0 for any number. What is left out is
+    /// counted
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub limit_failures_per_second: u64,
+    /// Records of processes a second from one cgroup, while they come faster than they are taken; 0 for any number. What is
+    /// left out is counted
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub limit_processes_per_second: u64,
     /// Name of a process whose abnormal exit is an incident too (may be given more than once)
     #[arg(long, value_name = "NAME")]
     pub watch: Vec<String>,

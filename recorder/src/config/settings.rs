@@ -73,6 +73,8 @@ pub static SETTINGS: &[Setting] = &settings! {
     "incident.watch" watch,
     "limits.dumps_per_hour" limit_dumps_per_hour,
     "limits.bytes_per_day" limit_bytes_per_day,
+    "limits.failures_per_second" limit_failures_per_second,
+    "limits.processes_per_second" limit_processes_per_second,
     "memory.failure_bytes" failure_bytes,
     "memory.lifecycle_bytes" lifecycle_bytes,
     "memory.sample_bytes" sample_bytes,

@@ -2,7 +2,7 @@
 
 use super::{Check, State, line};
 use crate::dump::{Probe, ProbeState};
-use crate::kernel::{self, Kernel};
+use crate::kernel::{self, Kernel, Rates};
 use crate::sample;
 use crate::units::bytes;
 
@@ -49,7 +49,7 @@ pub(super) fn checks() -> Vec<Check> {
 /// Attaches every probe for a moment, or, without privileges, says what the kernel's types promise.
 fn probes(privileged: bool) -> Vec<Check> {
     let found = if privileged {
-        Kernel::load()
+        Kernel::load(Rates::ANY)
             .map(|kernel| kernel.probes)
             .map_err(anyhow::Error::from)
     } else {

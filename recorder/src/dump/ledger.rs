@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use recorder_ebpf::abi::{self, EventKind, Header, Lane, LaneStats};
+use recorder_ebpf::abi::{self, EventKind, Header, KIND_SLOTS, Lane, LaneStats};
 
 use super::{
     Coverage, CpuCoverage, CpuLoss, CpuStats, DumpInput, LANES, LaneCoverage, LaneLoss, LossLedger,
-    Shortfall, Verdict,
+    Shortfall, Throttled, Verdict,
     survey::{CpuSurvey, LaneSurvey, Span, Survey},
 };
 use crate::ring::LaneWindow;
@@ -58,6 +58,15 @@ impl Ledger {
                 .filter(|stats| stats.lane == lane)
                 .collect(),
         });
+        let throttled: Vec<Throttled> = input
+            .throttled
+            .iter()
+            .filter(|group| {
+                group.until_boot_ns >= input.incident.window_start_boot_ns
+                    && group.since_boot_ns <= input.incident.window_end_boot_ns
+            })
+            .cloned()
+            .collect();
         let losses = accounts.each_ref().map(Account::loss);
         let coverage = Coverage {
             window_start_boot_ns: input.incident.window_start_boot_ns,
@@ -65,7 +74,7 @@ impl Ledger {
             lanes: accounts
                 .iter()
                 .zip(&losses)
-                .map(|(account, loss)| account.coverage(input, loss))
+                .map(|(account, loss)| account.coverage(input, loss, &throttled))
                 .collect(),
         };
         let verdict = verdict(&accounts, &losses, &coverage);
@@ -75,6 +84,7 @@ impl Ledger {
             loss: LossLedger {
                 verdict,
                 lanes: losses.into(),
+                throttled,
             },
         }
     }
@@ -108,7 +118,10 @@ impl Account<'_> {
         let mut cpus: BTreeMap<u16, CpuLoss> = BTreeMap::new();
         let none = CpuSurvey::default();
         for stats in &self.stats {
-            if stats.stats.attempted > 0 || stats.stats.lost_total() > 0 {
+            if stats.stats.attempted > 0
+                || stats.stats.lost_total() > 0
+                || stats.stats.throttled_total() > 0
+            {
                 let found = self.survey.cpus.get(usize::from(stats.cpu));
                 let loss = self.cpu_loss(stats.cpu, found.unwrap_or(&none), Some(&stats.stats));
                 cpus.insert(stats.cpu, loss);
@@ -140,7 +153,10 @@ impl Account<'_> {
         CpuLoss {
             cpu,
             attempted: stats.map(|stats| stats.attempted),
-            lost: stats.map(lost_by_type).unwrap_or_default(),
+            lost: stats.map(|stats| by_type(&stats.lost)).unwrap_or_default(),
+            throttled: stats
+                .map(|stats| by_type(&stats.throttled))
+                .unwrap_or_default(),
             missing: found.missing().saturating_add(inside),
             missing_beside: found.missing_beside()
                 + (behind - inside)
@@ -148,7 +164,12 @@ impl Account<'_> {
         }
     }
 
-    fn coverage(&self, input: &DumpInput<'_>, loss: &LaneLoss) -> LaneCoverage {
+    fn coverage(
+        &self,
+        input: &DumpInput<'_>,
+        loss: &LaneLoss,
+        throttled: &[Throttled],
+    ) -> LaneCoverage {
         let asked_from = input.incident.window_start_boot_ns;
         let mut shortfalls = Vec::new();
         let began = input.clocks.start.boot_ns;
@@ -183,6 +204,14 @@ impl Account<'_> {
         if missing > 0 && (suspects.lost || suspects.dropped || !explained) {
             shortfalls.push(Shortfall::Lost { records: missing });
         }
+        let left_out: u64 = throttled
+            .iter()
+            .filter(|group| group.lane == self.lane.name())
+            .map(|group| group.records)
+            .sum();
+        if left_out > 0 {
+            shortfalls.push(Shortfall::Throttled { records: left_out });
+        }
         LaneCoverage {
             lane: self.lane.name().into(),
             records: self.survey.records,
@@ -209,17 +238,16 @@ impl Account<'_> {
     }
 }
 
-fn lost_by_type(stats: &LaneStats) -> BTreeMap<String, u64> {
+fn by_type(counts: &[u64; KIND_SLOTS]) -> BTreeMap<String, u64> {
     let name = |kind: usize| {
         let known = u8::try_from(kind).ok().and_then(EventKind::from_number);
         known.map_or_else(|| format!("kind {kind}"), |kind| kind.name().into())
     };
-    stats
-        .lost
+    counts
         .iter()
         .enumerate()
-        .filter(|(_, lost)| **lost > 0)
-        .map(|(kind, lost)| (name(kind), *lost))
+        .filter(|(_, count)| **count > 0)
+        .map(|(kind, count)| (name(kind), *count))
         .collect()
 }
 

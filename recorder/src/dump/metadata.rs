@@ -140,6 +140,12 @@ pub enum Shortfall {
         /// Time of the first that is here, in nanoseconds since boot.
         until_boot_ns: u64,
     },
+    /// Cgroups wrote too many records, of which these were left out, inside the window or around it: the loss ledger says
+    /// whose.
+    Throttled {
+        /// How many.
+        records: u64,
+    },
     /// Sequence numbers are missing: see the loss ledger.
     Lost {
         /// How many.
@@ -180,6 +186,29 @@ pub struct LossLedger {
     pub verdict: Verdict,
     /// Every lane, in the order of its number.
     pub lanes: Vec<LaneLoss>,
+    /// Cgroups of which records were left out, because they wrote too many, inside the window or around it.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub throttled: Vec<Throttled>,
+}
+
+/// What was left out of one cgroup that wrote too many records to one lane.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Throttled {
+    /// "failure" or "lifecycle".
+    pub lane: String,
+    /// Path of the cgroup.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cgroup: Option<String>,
+    /// Its id.
+    pub cgroup_id: u64,
+    /// Number of its hierarchy; 0 is the unified one.
+    pub hierarchy: u32,
+    /// Records that were left out.
+    pub records: u64,
+    /// Time of the first of them, in nanoseconds since boot.
+    pub since_boot_ns: u64,
+    /// Time of the last of them so far.
+    pub until_boot_ns: u64,
 }
 
 /// Whether the dump has every record that was made inside the window.
@@ -219,6 +248,9 @@ pub struct CpuLoss {
     /// Records for which the kernel ring had no room, since recording began, by type of event.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub lost: BTreeMap<String, u64>,
+    /// Records that were not begun since recording began, because their cgroup wrote too many, by type of event.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub throttled: BTreeMap<String, u64>,
     /// Records missing inside the window: between its first and its last, or after it up to the freeze.
     pub missing: u64,
     /// Records missing next to the window: perhaps inside it.

@@ -45,7 +45,7 @@ pub use file::{TEMPORARY_PREFIX, write_file};
 pub use metadata::{
     CLOCKS, CONFIG, COVERAGE, Clocks, Coverage, CpuCoverage, CpuLoss, Derived, HOST, Host,
     INCIDENT, LOSS, LaneCoverage, LaneLoss, LossLedger, PROBES, Probe, ProbeState, Shortfall,
-    Sidecar, Verdict,
+    Sidecar, Throttled, Verdict,
 };
 pub use name::{DUMP_EXTENSION, SIDECAR_EXTENSION, short_id};
 pub use names::{Original, beside_copy, with_names};
@@ -110,6 +110,8 @@ pub struct DumpInput<'a> {
     pub probes: &'a [Probe],
     /// The counters of every lane and CPU that has any.
     pub kernel: &'a [CpuStats],
+    /// Cgroups of which records were left out.
+    pub throttled: &'a [Throttled],
     /// What was collected beside the events.
     pub evidence: &'a Evidence,
     /// Tells whether the file may go on growing: there is free space beyond what is to stay free.

@@ -182,6 +182,7 @@ impl Case {
             config: &serde_json::json!({"before_s": 60}),
             probes: &[probe],
             kernel: &self.kernel,
+            throttled: &[],
             evidence: &self.evidence,
             may_grow: &|| !self.is_low_on_space,
             enrich: &|_| {},

@@ -283,6 +283,11 @@ impl Identities {
         }
     }
 
+    /// Returns the path of a cgroup, if it is known.
+    pub fn cgroup(&self, key: CgroupKey) -> Option<&str> {
+        self.cgroups.get(&key).map(|path| &**path)
+    }
+
     /// Copies a part of the tables.
     pub fn page(&self, cursor: Cursor) -> Page {
         let mut page = Page::default();

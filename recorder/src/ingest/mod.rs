@@ -12,6 +12,7 @@ mod news;
 mod note;
 mod samples;
 mod tap;
+mod throttle;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -31,12 +32,12 @@ pub use news::News;
 pub use samples::{Ask, Asked, Inlet, Outlet, SAMPLE_BYTES_MAX, samples};
 pub use tap::{Batch, Spout, Tap, tap};
 
-use crate::dump::CpuStats;
+use crate::dump::{CpuStats, Throttled};
 use crate::event::{ClockPair, Event};
 use crate::evidence::{Collection, Collectors};
 use crate::identity::{Directory, Identities, Naming};
 use crate::incident::{Engine, EngineStats, Incident, Limits, Manual, NoDump, Outcome, Subject};
-use crate::kernel::{Counters, Rings, memory_hierarchy};
+use crate::kernel::{Counters, Rings, Throttles, memory_hierarchy};
 use crate::redact::{Redactor, Rules};
 use crate::ring::{FlightRing, RingStats, Share, Window};
 use crate::rules::{RuleSet, RuleStats};
@@ -44,6 +45,7 @@ use budget::BudgetWatch;
 use commands::Inbox;
 use flight::{Flight, KINDS};
 use note::Notes;
+use throttle::ThrottleWatch;
 
 /// Longest time between two looks at the kernel rings. Failures wake the thread at once.
 const TICK: Duration = Duration::from_millis(100);
@@ -62,6 +64,8 @@ pub struct FrozenIncident {
     /// What the probes had counted just before the kernel rings were emptied for it: each record that they count is in the
     /// flight ring or lost.
     pub counters: Vec<CpuStats>,
+    /// Cgroups of which records were left out.
+    pub throttled: Vec<Throttled>,
     /// What is collected beside the records, perhaps still being so.
     pub evidence: Option<Arc<Collection>>,
 }
@@ -87,6 +91,8 @@ pub struct State {
     pub opened: BTreeMap<String, u64>,
     /// Windows that wait for the writer of dumps.
     pub waiting: u64,
+    /// Cgroups of which records are left out, or were of late.
+    pub throttled: Vec<Throttled>,
 }
 
 /// What is kept of an incident while it is open.
@@ -136,6 +142,9 @@ pub struct DataPlane {
     opened: BTreeMap<String, u64>,
     /// What led up to the incidents that are open.
     held: Vec<Held>,
+    /// Which cgroups the probes hold to a rate.
+    throttles: Option<Throttles>,
+    throttle_watch: ThrottleWatch,
     /// Who collects evidence, if anyone does.
     collectors: Option<Collectors>,
     /// Windows that the writer has no room for yet.
@@ -185,6 +194,8 @@ impl DataPlane {
             committed: [vec![0; CPUS_MAX], vec![0; CPUS_MAX], Vec::new()],
             opened: BTreeMap::new(),
             held: Vec::new(),
+            throttles: None,
+            throttle_watch: ThrottleWatch::default(),
             collectors: None,
             waiting: VecDeque::new(),
             stopping: false,
@@ -200,6 +211,13 @@ impl DataPlane {
     /// Hides what this one hides, instead of what is hidden by default.
     pub fn with_redactor(self, redactor: Redactor) -> Self {
         Self { redactor, ..self }
+    }
+
+    /// Tells of cgroups that the probes hold to a rate.
+    #[must_use]
+    pub fn with_throttles(self, throttles: Throttles) -> Self {
+        let throttles = Some(throttles);
+        Self { throttles, ..self }
     }
 
     /// Lets evidence be collected whenever an incident opens.
@@ -227,6 +245,9 @@ impl DataPlane {
             self.flight.expire(now_boot_ns());
             self.look_at_budgets();
             self.flight.tap.flush();
+            if self.throttle_watch.is_due(now_boot_ns()) {
+                self.look_at_throttles();
+            }
         }
         self.answer_to_the_end();
     }
@@ -444,6 +465,7 @@ impl DataPlane {
                 }
                 Command::State(reply) => {
                     self.drain_all();
+                    self.look_at_throttles();
                     let _ = reply.send(self.state());
                 }
                 Command::Rules(rules, limits, reply) => {
@@ -521,6 +543,7 @@ impl DataPlane {
     }
 
     fn freeze(&mut self, incident: Incident) {
+        self.look_at_throttles();
         let counters = self.counters();
         // What happened up to the end of the window may still be in a kernel ring.
         self.drain_all();
@@ -535,6 +558,7 @@ impl DataPlane {
             window,
             clock,
             counters,
+            throttled: self.throttle_watch.known(),
             evidence,
         });
     }
@@ -562,8 +586,30 @@ impl DataPlane {
         }
     }
 
+    /// Says which cgroups have begun or ceased to write too many records.
+    fn look_at_throttles(&mut self) {
+        let Some(throttles) = &mut self.throttles else {
+            return;
+        };
+        let identities = &self.identities;
+        let due = self
+            .throttle_watch
+            .look(now_boot_ns(), throttles.read(), |key| {
+                let path = identities.cgroup((key.hierarchy, key.cgroup_id));
+                path.map(str::to_owned)
+            });
+        for key in due.forget {
+            throttles.forget(key);
+        }
+        for text in due.notes {
+            (self.warn)(&text);
+            self.note(NoteKind::Throttle, &text);
+        }
+    }
+
     fn state(&self) -> State {
         State {
+            throttled: self.throttle_watch.known(),
             ring: self.flight.stats(),
             counters: self.counters(),
             committed: self.committed.clone(),

@@ -9,11 +9,12 @@ mod object;
 mod probes;
 mod requirements;
 mod tasks;
+mod throttles;
 
 use std::os::fd::AsFd as _;
 use std::thread;
 
-use aya::maps::{MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use recorder_ebpf::fields::ABSENT;
 use thiserror::Error;
@@ -24,6 +25,7 @@ pub use facts::{Facts, memory_hierarchy};
 pub use object::{ObjectError, embedded};
 pub use requirements::{KERNEL_MIN, Lacking, kernel, privileges, type_information};
 pub use tasks::TaskIterator;
+pub use throttles::{Rates, Throttles};
 
 use crate::dump::{Probe, ProbeState};
 
@@ -65,6 +67,8 @@ pub struct Kernel {
     pub rings: Rings,
     /// What the probes count.
     pub counters: Counters,
+    /// Which cgroups are held to a rate.
+    pub throttles: Throttles,
     /// How every event is recorded.
     pub probes: Vec<Probe>,
     /// Reads the living processes; `probes` says why if it is not there.
@@ -106,7 +110,7 @@ impl Kernel {
     /// # Errors
     ///
     /// If nothing at all can be recorded. A single probe that cannot be attached is no error: it is said in `probes`.
-    pub fn load() -> Result<Self, LoadError> {
+    pub fn load(rates: Rates) -> Result<Self, LoadError> {
         requirements::all()?;
         let bytes = btf::read()?;
         // Side by side, as each reads all of the kernel's types: the loader does so on its own, and once more for itself.
@@ -126,7 +130,8 @@ impl Kernel {
         };
         let facts = Facts::of(&btf);
         loader.btf(Some(&aya_btf));
-        for (name, value) in &facts.globals {
+        let rates = rates.globals();
+        for (name, value) in facts.globals.iter().chain(&rates) {
             if *value != ABSENT {
                 loader.override_global(name, value, false);
             }
@@ -165,6 +170,16 @@ impl Kernel {
             failure: ring(&mut ebpf, "FAILURE_RING")?,
             lifecycle: ring(&mut ebpf, "LIFECYCLE_RING")?,
         };
+        let name = "THROTTLES";
+        let throttles = ebpf
+            .take_map(name)
+            .ok_or(LoadError::Map { name, source: None })?;
+        let throttles = HashMap::try_from(throttles)
+            .map(Throttles)
+            .map_err(|error| LoadError::Map {
+                name,
+                source: Some(error),
+            })?;
         let counters = Counters {
             map: counters(&mut ebpf)?,
             programs: programs(&ebpf),
@@ -172,6 +187,7 @@ impl Kernel {
         Ok(Self {
             rings,
             counters,
+            throttles,
             probes,
             tasks,
             attachment: Attachment(ebpf),

@@ -16,7 +16,7 @@ use super::fault::{remember_fault, user_registers};
 use super::{
     SI_KERNEL, SI_QUEUE, SI_TKILL, SI_USER, SIG_DFL, SIGKILL, bit, is_deadly, mapping, stack,
 };
-use crate::emit::attempt;
+use crate::emit::attempt_for;
 use crate::globals::{
     ARCH, KSIGACTION_HANDLER, MM_AUXV, REGISTER_IP, REGISTER_SP, REGISTERS_BYTES, SIGNAL_FLAGS,
     SIGNAL_GROUP_EXIT_CODE, TASK_ERROR_CODE, TASK_FS_BASE, TASK_GS_BASE, TASK_MM, TASK_SIGNAL,
@@ -119,7 +119,7 @@ fn fatal(ctx: &BtfTracePointContext, task: Task, group: Object, delivered: u32, 
             zero(auxiliary);
         }
         let len = size_of::<SignalFatal>() as u64 + behind;
-        let Some(attempt) = attempt(EventKind::SignalFatal) else {
+        let Some(attempt) = attempt_for(EventKind::SignalFatal, leader) else {
             return;
         };
         let header = attempt.header(task, leader, len as u32, flags);

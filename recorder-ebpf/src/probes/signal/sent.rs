@@ -11,7 +11,7 @@ use super::{
     SI_KERNEL, SI_MESGQ, SI_QUEUE, SI_TKILL, SI_USER, SIG_DFL, SIGKILL, SIGNAL_GROUP_EXIT, bit,
     is_deadly,
 };
-use crate::emit::{boot_ns, reserve};
+use crate::emit::{boot_ns, reserve_for};
 use crate::globals::{
     KSIGACTION_HANDLER, SIGHAND_ACTION, SIGNAL_FLAGS, TASK_BLOCKED, TASK_FLAGS, TASK_SIGHAND,
     TASK_SIGNAL,
@@ -112,7 +112,8 @@ pub fn signal_sent(ctx: BtfTracePointContext) -> i32 {
         let _ = SENDERS.insert(tgid, value, 0);
     }
     if reception != 0
-        && let Some(mut slot) = reserve::<SignalSent>(EventKind::SignalSent)
+        && let Some(mut slot) =
+            reserve_for::<SignalSent>(EventKind::SignalSent, Task::leader_of(group))
     {
         let sent = SignalSent {
             header: slot.header(

@@ -154,6 +154,10 @@ fn lacks(shortfall: &Shortfall, trigger_boot_ns: u64) -> String {
             since(*until_boot_ns),
             plural(*records, "older record")
         ),
+        Shortfall::Throttled { records } => format!(
+            "{} left out, of cgroups that wrote too many",
+            plural(*records, "record")
+        ),
         Shortfall::Lost { records } => format!("{} missing", plural(*records, "record")),
     }
 }
