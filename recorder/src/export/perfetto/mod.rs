@@ -54,6 +54,9 @@ pub struct Perfetto {
     window_start: u64,
     /// Processes with a track; by pid, so that a pid that is used again gets another one.
     tracks: HashMap<u32, u64>,
+    /// The last name of each process that is not named yet, by its track. A reader keeps the first name it meets, and
+    /// between fork and exec that is the parent's.
+    names: HashMap<u64, (Id, String)>,
     /// Tracks of the host that are described.
     described: HashSet<u64>,
     alive: HashMap<Id, Alive>,
@@ -119,6 +122,7 @@ impl Stream for Perfetto {
     }
 
     fn tail(&mut self, out: &mut Vec<u8>) {
+        self.name_all(out);
         // A slice without an end: it was still there.
         let mut alive: Vec<_> = self.alive.drain().collect();
         alive.sort_unstable_by_key(|(id, alive)| (alive.since, *id));
@@ -209,6 +213,9 @@ impl Perfetto {
         };
         // The instant of the exit lies inside of the slice.
         put(out, at + 1, end);
+        if let Some((id, name)) = self.names.remove(&track) {
+            describe_process(out, id, &[], &name);
+        }
     }
 
     /// Returns where the slice of a process begins: at its start, if that is inside of the window.
@@ -251,26 +258,25 @@ impl Perfetto {
         if !known || !arguments.is_empty() {
             if self.tracks.len() >= ALIVE_MAX {
                 self.tracks.clear();
+                self.name_all(out);
             }
             self.tracks.insert(process.pid(), track);
-            let descriptor = ProcessDescriptor {
-                pid: i32::try_from(process.pid()).unwrap_or(i32::MAX),
-                cmdline: arguments.to_vec(),
-                process_name: process.comm().to_owned(),
-                start_timestamp_ns: process
-                    .start_boot_ns
-                    .and_then(|start| i64::try_from(start).ok()),
-            };
-            describe(
-                out,
-                TrackDescriptor {
-                    uuid: track,
-                    process: Some(descriptor),
-                    ..TrackDescriptor::default()
-                },
-            );
+            describe_process(out, id(process), arguments, "");
+        }
+        let name = self.names.entry(track).or_default();
+        if name.1 != process.comm() {
+            *name = (id(process), process.comm().to_owned());
         }
         track
+    }
+
+    /// Names the processes that are not named yet.
+    fn name_all(&mut self, out: &mut Vec<u8>) {
+        let mut names: Vec<_> = self.names.drain().map(|(_, named)| named).collect();
+        names.sort_unstable();
+        for (id, name) in names {
+            describe_process(out, id, &[], &name);
+        }
     }
 
     fn track(&mut self, out: &mut Vec<u8>, group: &str, name: &str) -> u64 {
@@ -307,6 +313,24 @@ impl Perfetto {
         );
         uuid
     }
+}
+
+/// Describes the track of a process; an empty name is none yet.
+fn describe_process(out: &mut Vec<u8>, (pid, start): Id, arguments: &[String], name: &str) {
+    let descriptor = ProcessDescriptor {
+        pid: i32::try_from(pid).unwrap_or(i32::MAX),
+        cmdline: arguments.to_vec(),
+        process_name: name.to_owned(),
+        start_timestamp_ns: i64::try_from(start).ok().filter(|start| *start > 0),
+    };
+    describe(
+        out,
+        TrackDescriptor {
+            uuid: process_track((pid, start)),
+            process: Some(descriptor),
+            ..TrackDescriptor::default()
+        },
+    );
 }
 
 fn id(process: &proto::Process) -> Id {
