@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use recorder_tests::fixture::golden;
-use recorder_tests::{Json, Need, output, ready, recorder};
+use recorder_tests::{Json, Need, Output, output, ready, recorder};
 use tempfile::TempDir;
 
 /// What every command that reads a dump is asked in the matrix of fixtures and commands.
@@ -15,6 +15,7 @@ const READERS: &[&[&str]] = &[
     &["show", "--json"],
     &["report"],
     &["report", "--json"],
+    &["report", "--html"],
     &["export"],
     &["export", "--format", "csv"],
     &["export", "--format", "timesketch"],
@@ -30,6 +31,37 @@ const READERS: &[&[&str]] = &[
     &["merge"],
 ];
 
+/// The same of those that write a file, and of the one that takes two dumps: `OUT` stands for the file, `OTHER` for a whole
+/// dump.
+const WRITERS: &[&[&str]] = &[
+    &["export", "--format", "ctf", "-o", "OUT"],
+    &["export", "--format", "parquet", "-o", "OUT.parquet"],
+    &["export", "--format", "sqlite", "-o", "OUT"],
+    &["redact", "-o", "OUT"],
+    &["diff", "OTHER"],
+];
+
+/// Runs every command on a dump.
+fn read_all(path: &Path) -> Vec<(Vec<&'static str>, Output)> {
+    let directory = TempDir::with_prefix("recorder-bad-").expect("there is room");
+    let other = golden().into_iter().next().expect("there is a fixture");
+    let mut said = Vec::new();
+    for (number, command) in READERS.iter().chain(WRITERS).enumerate() {
+        let out = directory
+            .path()
+            .join(number.to_string())
+            .display()
+            .to_string();
+        let arguments = command.iter().map(|argument| match *argument {
+            "OTHER" => other.display().to_string(),
+            argument => argument.replace("OUT", &out),
+        });
+        let arguments: Vec<String> = arguments.collect();
+        said.push((command.to_vec(), output(recorder(arguments).arg(path))));
+    }
+    said
+}
+
 #[test]
 fn dumps_of_every_version_are_read_for_ever() {
     if !ready(&[Need::Agent]) {
@@ -38,9 +70,10 @@ fn dumps_of_every_version_are_read_for_ever() {
     let golden = golden();
     assert!(!golden.is_empty());
     for path in golden {
-        for command in READERS {
-            let said = output(recorder(*command).arg(&path)).expect_code(0);
-            assert!(!said.stdout.is_empty(), "{said}");
+        for (command, said) in read_all(&path) {
+            let said = said.expect_code(0);
+            let is_written = command.contains(&"-o");
+            assert!(is_written || !said.stdout.is_empty(), "{said}");
         }
         for command in ["verify", "extract"] {
             output(recorder([command]).arg(&path)).expect_code(0);
@@ -88,8 +121,7 @@ fn a_broken_dump_is_read_as_far_as_it_goes_and_said_once_to_be_broken() {
     }
     let directory = TempDir::with_prefix("recorder-export-").expect("there is room");
     for (name, path) in bad(directory.path()) {
-        for command in READERS {
-            let said = output(recorder(*command).arg(&path));
+        for (command, said) in read_all(&path) {
             // The crash may be whole, then nothing is missing; or gone, then there is no core.
             let is_core = command.contains(&"core");
             assert!(said.code == Some(3) || is_core, "{name}: {said}");
@@ -97,6 +129,14 @@ fn a_broken_dump_is_read_as_far_as_it_goes_and_said_once_to_be_broken() {
             assert!(is_core || notes.count() == 1, "{name}: {said}");
             assert!(!said.stderr.contains("panicked"), "{name}: {said}");
         }
+        let missing = output(recorder(["extract"]).arg(&path));
+        let is_gone = name != "a flipped bit";
+        assert_eq!(missing.code, Some(if is_gone { 3 } else { 0 }), "{missing}");
+        let notes = missing
+            .stderr
+            .lines()
+            .filter(|line| line.contains("damaged"));
+        assert_eq!(notes.count(), usize::from(is_gone), "{missing}");
         let bag = directory
             .path()
             .join(format!("{}.bag", name.replace(' ', "-")));
@@ -118,8 +158,11 @@ fn a_newer_dump_is_read_but_for_what_is_new_in_it() {
     newer(&golden, &path);
     let known = output(recorder(["export"]).arg(&golden)).json_lines().len();
     // A core needs the crash alone, which is nothing new.
-    for command in READERS.iter().filter(|command| !command.contains(&"core")) {
-        let said = output(recorder(*command).arg(&path)).expect_code(3);
+    for (command, said) in read_all(&path) {
+        if command.contains(&"core") {
+            continue;
+        }
+        let said = said.expect_code(3);
         let notes = said
             .stderr
             .lines()
@@ -192,8 +235,7 @@ fn nothing_at_all_is_no_dump_and_no_panic() {
     ] {
         let path = directory.path().join(name);
         fs::write(&path, bytes).expect("there is room");
-        for command in READERS {
-            let said = output(recorder(*command).arg(&path));
+        for (_, said) in read_all(&path) {
             assert!(matches!(said.code, Some(1 | 3)), "{name}: {said}");
             assert!(
                 !said.stderr.is_empty() && !said.stderr.contains("panicked"),

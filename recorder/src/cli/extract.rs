@@ -21,6 +21,7 @@ use super::export::output;
 use super::reading;
 use super::text::{bytes, escape};
 use crate::config::{Paths, nearest};
+use crate::dump::{EVIDENCE, EvidenceReport};
 use crate::read::{Attachment, Damage, Dump};
 
 /// Longest name of a file that is written, in bytes.
@@ -59,19 +60,42 @@ fn extract(args: &Args, paths: &Paths) -> Result<ExitCode> {
     let dump = Dump::open(&reading::find(&args.dump, paths)?)?;
     let attachments = dump.attachments().with_context(|| reads(&dump))?;
     let mut damages = attachments.broken;
+    let mut all = attachments.skipped;
+    let is_broken = !damages.is_empty() || !all.is_empty();
+    let missing = match is_broken {
+        true => missing(&dump, &attachments.found),
+        false => Vec::new(),
+    };
     if args.names.is_empty() && args.output.is_none() {
         reading::written(list(&attachments.found, args.json), "standard output")?;
     } else {
         let chosen = choose(&attachments.found, &args.names)?;
         damages.extend(write(&dump, &chosen, args)?);
     }
-    for damage in &damages {
-        eprintln!("recorder: {} is damaged {damage}", dump.path().display());
+    if !missing.is_empty() {
+        eprintln!(
+            "recorder: evidence that was collected is missing: {}",
+            missing.join(", ")
+        );
     }
-    Ok(match damages.is_empty() {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::from(reading::DAMAGED),
+    damages.into_iter().for_each(|damage| all.push(damage));
+    Ok(match reading::note(&dump, &all, 0) {
+        ExitCode::SUCCESS if !missing.is_empty() => ExitCode::from(reading::DAMAGED),
+        code => code,
     })
+}
+
+/// Returns the names of the attachments that a dump says it has and that are gone.
+fn missing(dump: &Dump, found: &[Attachment]) -> Vec<String> {
+    let report: EvidenceReport = dump.metadata(EVIDENCE).unwrap_or_default();
+    let names = report
+        .collectors
+        .into_iter()
+        .filter_map(|one| one.attachment);
+    names
+        .filter(|name| found.iter().all(|one| one.name != *name))
+        .map(|name| escape(&name).into_owned())
+        .collect()
 }
 
 fn reads(dump: &Dump) -> String {

@@ -72,7 +72,7 @@ fn redact(args: &Args, paths: &Paths) -> Result<ExitCode> {
     let policies = policies(&args.policy);
     let checked = verify_alone(&dump)?;
     let redaction = Redaction {
-        policies: policies.clone(),
+        policies: policies.iter().map(ToString::to_string).collect(),
         recorder_version: env!("CARGO_PKG_VERSION").to_owned(),
         original_sha256: checked.sha256.clone(),
         attachments_removed: dump.attachments()?.found.len() as u64,

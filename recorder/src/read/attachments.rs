@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use mcap::records::op;
 
-use super::damage::{Damage, Flaw};
+use super::damage::{Damage, Damages, Flaw};
 use super::source::Source;
 use super::summary::Summary;
 use super::walk::{Extent, Step, Walk, read_extent};
@@ -45,6 +45,8 @@ pub struct Attachments {
     pub found: Vec<Attachment>,
     /// What should be one and is not.
     pub broken: Vec<Damage>,
+    /// Other places where the file is broken, if its summary is gone: there may have been attachments.
+    pub skipped: Damages,
 }
 
 impl Attachment {
@@ -132,10 +134,12 @@ impl Attachments {
         }
         let mut walk = Walk::new(source, None);
         while let Some(step) = walk.step()? {
-            if let Step::Record(extent) = step
-                && extent.opcode == op::ATTACHMENT
-            {
-                attachments.take(source, &extent, true)?;
+            match step {
+                Step::Record(extent) if extent.opcode == op::ATTACHMENT => {
+                    attachments.take(source, &extent, true)?;
+                }
+                Step::Record(_) => {}
+                Step::Damage(damage) => attachments.skipped.push(damage),
             }
         }
         Ok(attachments)

@@ -17,7 +17,7 @@ use std::io::{self, Seek, Write};
 
 use mcap::records::{MessageHeader, Metadata};
 use mcap::{Compression, McapError, WriteOptions, Writer};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::death::DeathsOf;
 use crate::dump::{CLOCKS, CONFIG, COVERAGE, HOST, INCIDENT, LOSS, PROBES, Probe};
@@ -34,10 +34,10 @@ pub const REDACTION: &str = "recorder.redaction";
 const CHUNK_BYTES: u64 = 1 << 20;
 
 /// What was removed; the metadata record of the copy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Redaction {
     /// By which policies.
-    pub policies: Vec<&'static str>,
+    pub policies: Vec<String>,
     /// Version of the recorder that did it.
     pub recorder_version: String,
     /// SHA-256 of the dump that it is a copy of, in hex.
