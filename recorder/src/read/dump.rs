@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use super::attachments::Attachments;
 use super::events::Events;
+use super::lookup::Lookup;
 use super::messages::Messages;
 use super::source::Source;
 use super::summary::Summary;
@@ -105,6 +106,11 @@ impl Dump {
     /// Returns the messages behind the events from the first one on, as they are in the file.
     pub fn messages(&self) -> Messages<'_> {
         Messages::new(&self.source, self.summary.as_ref())
+    }
+
+    /// Returns a reader of single events, by their places.
+    pub fn lookup(&self) -> Lookup<'_> {
+        Lookup::new(&self.source)
     }
 
     /// Returns how many events its summary counts; `None` if that is gone.

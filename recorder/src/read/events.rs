@@ -3,9 +3,11 @@
 use std::io;
 
 use super::damage::{Damages, Flaw};
+use super::lookup::Place;
 use super::messages::{Counts, Messages};
 use crate::death::Joiner;
 use crate::event::{Body, DecodeError};
+use crate::incident::Trigger;
 
 /// One event of a dump.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +22,16 @@ pub struct Entry {
     pub sequence: u32,
     /// What happened.
     pub body: Body,
+}
+
+impl Entry {
+    /// Tells whether it is the event that fired an incident, whose time is nanoseconds since 1970.
+    pub fn is(&self, trigger: &Trigger, trigger_unix_ns: u64) -> bool {
+        self.unix_ns == trigger_unix_ns
+            && self.body.topic() == trigger.event_type
+            // A file has the low 32 bits.
+            && u64::from(self.sequence) == trigger.sequence & u64::from(u32::MAX)
+    }
 }
 
 /// Reads the events of a dump in their order, one chunk at a time.
@@ -55,6 +67,11 @@ impl<'a> Events<'a> {
     /// Returns how many bytes of the file are behind.
     pub fn position(&self) -> u64 {
         self.messages.position()
+    }
+
+    /// Returns where the event is that was returned last.
+    pub fn place(&self) -> Place {
+        self.messages.place()
     }
 
     /// Returns what has been read so far.

@@ -7,6 +7,7 @@ use mcap::records::op;
 
 use super::chunk::{ChunkError, Chunks};
 use super::damage::{Damage, Damages, Flaw};
+use super::lookup::Place;
 use super::source::Source;
 use super::summary::Summary;
 use super::walk::{Extent, Step, Walk};
@@ -22,6 +23,8 @@ pub struct Messages<'a> {
     chunks: Chunks,
     /// The chunk being read, and how many of its bytes are behind.
     chunk: Option<(Extent, usize)>,
+    /// Where in it the record starts that was looked at last.
+    start: usize,
     channels: BTreeMap<u16, Channel>,
     damages: Damages,
     counts: Counts,
@@ -58,6 +61,7 @@ impl<'a> Messages<'a> {
             walk: Walk::new(source, summary),
             chunks: Chunks::default(),
             chunk: None,
+            start: 0,
             channels: channels
                 .iter()
                 .map(|channel| (channel.id, channel.clone()))
@@ -83,6 +87,14 @@ impl<'a> Messages<'a> {
     /// Returns how many bytes of the file are behind.
     pub fn position(&self) -> u64 {
         self.walk.position()
+    }
+
+    /// Returns where the message is that was returned last.
+    pub fn place(&self) -> Place {
+        Place {
+            chunk: self.chunk.map_or(0, |(extent, _)| extent.offset),
+            record: u32::try_from(self.start).unwrap_or(u32::MAX),
+        }
     }
 
     /// Reports something broken in the message that was returned last.
@@ -123,6 +135,7 @@ impl<'a> Messages<'a> {
             let end = self.chunks.records().len() - fields.0.len();
             let body = end - body.len()..end;
             self.chunk = Some((extent, end));
+            self.start = behind;
             match opcode {
                 op::CHANNEL => self.channel(body),
                 op::MESSAGE => {

@@ -10,13 +10,17 @@
 //! | [`summary`], [`messages`] | what is where; messages in file order |
 //! | [`attachments`] | evidence beside the events |
 //! | [`events`] | events, numbered and linked |
+//! | [`ahead`] | the same in a thread of their own |
+//! | [`lookup`] | one event again, by its place |
 //! | [`dump`], [`verify`] | metadata and events of one file; whether it is as it was written |
 
+mod ahead;
 pub mod attachments;
 pub mod chunk;
 pub mod damage;
 pub mod dump;
 pub mod events;
+pub mod lookup;
 pub mod messages;
 pub mod source;
 pub mod summary;
@@ -24,10 +28,12 @@ pub mod verify;
 pub mod walk;
 pub mod wire;
 
+pub use ahead::ahead;
 pub use attachments::{Attachment, Attachments};
 pub use damage::{Damage, Damages, Flaw};
 pub use dump::{Dump, ReadError};
 pub use events::{Entry, Events};
+pub use lookup::{Lookup, Place};
 pub use verify::{Report, Seal, State, verify, verify_alone};
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod latency;
 mod loss;
 mod probes;
 mod processes;
+mod readers;
 mod storm;
 mod table;
 
@@ -70,9 +71,11 @@ enum Benchmark {
     Processes,
     /// Lists, trends and ids over 10,000 incidents
     Catalog,
+    /// Events a second of show, report, verify and every export, beside babeltrace2
+    Readers,
 }
 
-const ALL: [Benchmark; 7] = [
+const ALL: [Benchmark; 8] = [
     Benchmark::Probes,
     Benchmark::Storm,
     Benchmark::Latency,
@@ -80,6 +83,7 @@ const ALL: [Benchmark; 7] = [
     Benchmark::Loss,
     Benchmark::Processes,
     Benchmark::Catalog,
+    Benchmark::Readers,
 ];
 
 /// Runs `cargo xtask bench`.
@@ -106,6 +110,7 @@ pub fn run(options: &Options) -> Result<()> {
             Benchmark::Loss => loss::run(&tools, &mut table)?,
             Benchmark::Processes => processes::run(options.rounds, &mut table)?,
             Benchmark::Catalog => catalog::run(&tools, options.rounds, &mut table)?,
+            Benchmark::Readers => readers::run(&tools, options.rounds, &mut table)?,
         }
     }
     print!("{}", table.text());

@@ -17,7 +17,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 
 use super::reading::{self, DumpArg};
 use super::show::{Facts, Filter, FilterArgs, describe};
@@ -25,7 +25,7 @@ use super::text::Progress;
 use crate::config::Paths;
 use crate::export::jsonl::Lines;
 use crate::export::{Origin, Visitor, Writing};
-use crate::read::{Damages, Dump};
+use crate::read::{Damages, Dump, Entry, ahead};
 
 pub use format::Format;
 
@@ -106,6 +106,18 @@ impl Read {
     }
 }
 
+/// Why an export ended early.
+enum Failed {
+    Read(io::Error),
+    Write(Error),
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        Self::Read(error)
+    }
+}
+
 /// Gives the events that a filter wants to visitors, each of which has a name for errors.
 ///
 /// # Errors
@@ -116,32 +128,29 @@ pub fn visit(
     filter: &Filter,
     visitors: &mut [(&mut dyn Visitor, &str)],
 ) -> Result<Read> {
-    /// Events after which it is said how far the work is.
-    const EVERY: u64 = 1024;
     let origin = Origin::of(dump, describe);
     let mut progress = Progress::new("export", dump.bytes());
-    let mut events = dump.events();
-    let mut seen = 0_u64;
-    while let Some(entry) = events.next() {
-        let mut entry = entry.with_context(|| format!("read {}", dump.path().display()))?;
-        seen += 1;
-        if seen.is_multiple_of(EVERY) {
-            progress.at(events.position());
-        }
-        if filter.wants(&entry) {
+    let wants = |entry: &Entry| filter.wants(entry);
+    let (damages, unknown) = ahead(dump, wants, |entries, position| {
+        progress.at(position);
+        for mut entry in entries {
             filter.narrow(&mut entry);
             for (visitor, to) in &mut *visitors {
-                reading::written(visitor.event(&origin, &entry), to)?;
+                reading::written(visitor.event(&origin, &entry), to).map_err(Failed::Write)?;
             }
         }
-    }
+        Ok(())
+    })
+    .map_err(|failed| match failed {
+        Failed::Read(error) => {
+            Error::from(error).context(format!("read {}", dump.path().display()))
+        }
+        Failed::Write(error) => error,
+    })?;
     for (visitor, to) in &mut *visitors {
         reading::written(visitor.finish(), to)?;
     }
-    Ok(Read {
-        damages: events.damages().clone(),
-        unknown: events.unknown(),
-    })
+    Ok(Read { damages, unknown })
 }
 
 /// Writes the events of a dump that a filter wants as JSON Lines; `to` names where for errors.
