@@ -34,3 +34,4 @@ pub mod selftest;
 pub mod store;
 pub mod symbol;
 pub mod units;
+pub mod view;

@@ -15,6 +15,7 @@ pub mod fixture;
 mod gate;
 pub mod host;
 pub mod http;
+mod screen;
 mod workload;
 
 pub use agent::{Agent, Options};
@@ -22,4 +23,5 @@ pub use command::{Output, module_directory, output, python_script, recorder, sys
 pub use dump::{Dump, Message};
 pub use event::{Event, Json};
 pub use gate::{Need, ready};
+pub use screen::Screen;
 pub use workload::{Ended, Program, Workload};

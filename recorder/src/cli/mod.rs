@@ -33,6 +33,7 @@ pub mod text;
 pub mod trends;
 pub mod trigger;
 pub mod verify;
+pub mod view;
 mod when;
 
 use std::io;
@@ -100,6 +101,8 @@ enum Command {
     Rm(annotate::RemoveArgs),
     /// Show what happened
     Show(show::Args),
+    /// Show a dump in the terminal: timeline, events, one event closely, causes
+    View(view::Args),
     /// Write a dump in another format
     Export(export::Args),
     /// Join dumps, of one host or of several, into one timeline
@@ -166,6 +169,7 @@ pub fn main() -> ExitCode {
         Command::Note(args) => annotate::note(args, &paths),
         Command::Rm(args) => annotate::remove(args, &paths),
         Command::Show(args) => show::run(args, &paths),
+        Command::View(args) => view::run(args, &paths),
         Command::Report(args) => report::run(args, &paths),
         Command::Serve(args) => serve::run(args, &paths),
         Command::Export(args) => export::run(args, &paths),

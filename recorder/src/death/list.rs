@@ -92,11 +92,15 @@ impl DeathsOf {
     }
 
     /// Returns what was collected.
-    pub fn finish(self) -> Deaths {
-        let subject = self.of_subject.into_iter();
+    pub fn finish(&self) -> Deaths {
+        let certificates = self
+            .of_subject
+            .iter()
+            .chain(&self.before)
+            .chain(&self.after);
         Deaths {
-            verdicts: self.verdicts,
-            certificates: subject.chain(self.before).chain(self.after).collect(),
+            verdicts: self.verdicts.clone(),
+            certificates: certificates.cloned().collect(),
             left_out: self.left_out,
         }
     }

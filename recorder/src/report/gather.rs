@@ -108,7 +108,10 @@ impl Gathering {
         let offset = i128::from(entry.unix_ns) - i128::from(origin);
         let offset_ns =
             i64::try_from(offset).unwrap_or(if offset < 0 { i64::MIN } else { i64::MAX });
-        let is_trigger = self.is_trigger(entry);
+        let trigger = self.incident.as_ref().map(|incident| &incident.trigger);
+        let is_trigger = trigger
+            .zip(self.trigger_unix_ns)
+            .is_some_and(|(trigger, unix_ns)| entry.is(trigger, unix_ns));
         let verdict = self.deaths.take(entry.order, entry.unix_ns, &entry.body);
         self.signs.take(&entry.body, verdict);
         self.sift.take(entry, offset_ns, is_trigger);
@@ -129,17 +132,6 @@ impl Gathering {
         if is_trigger && self.subject.name.is_none() {
             self.subject.name = device(&entry.body);
         }
-    }
-
-    /// Tells whether an event is the one that fired the incident.
-    fn is_trigger(&self, entry: &Entry) -> bool {
-        let Some(incident) = &self.incident else {
-            return false;
-        };
-        let trigger = &incident.trigger;
-        entry.body.topic() == trigger.event_type
-            && Some(entry.unix_ns) == self.trigger_unix_ns
-            && u64::from(entry.sequence) == trigger.sequence & u64::from(u32::MAX)
     }
 
     /// Takes in an event about the subject.

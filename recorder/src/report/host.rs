@@ -34,10 +34,14 @@ pub struct Series {
 }
 
 /// A measure, and how it is taken out of a sample.
-struct Measure {
-    name: &'static str,
-    unit: &'static str,
-    take: fn(&SampleSystem) -> Option<f64>,
+#[derive(Clone, Copy, Debug)]
+pub struct Measure {
+    /// What is measured: "CPU busy".
+    pub name: &'static str,
+    /// "percent", "bytes", "bytes_per_second", "threads", "load".
+    pub unit: &'static str,
+    /// Takes it out of a sample that has it.
+    pub take: fn(&SampleSystem) -> Option<f64>,
 }
 
 pub(super) const RUNNABLE: &str = "threads that run or wait for a CPU";
@@ -45,7 +49,8 @@ pub(super) const MEMORY_PRESSURE: &str = "memory pressure, some";
 pub(super) const IO_PRESSURE: &str = "I/O pressure, some";
 pub(super) const MEMORY_AVAILABLE: &str = "memory available";
 
-const MEASURES: &[Measure] = &[
+/// Every measure.
+pub const MEASURES: &[Measure] = &[
     measure("CPU busy", "percent", |sample| {
         let cpu = sample.cpu.as_ref()?;
         Some((100.0 - cpu.idle_percent? - cpu.iowait_percent()).max(0.0))

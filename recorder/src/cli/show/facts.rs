@@ -5,6 +5,7 @@ use crate::dump::{
     CLOCKS, COVERAGE, Clocks, CollectorReport, Coverage, EVIDENCE, EvidenceReport, HOST, Host,
     LOSS, LossLedger, Shortfall, Verdict,
 };
+use crate::export::redacted::{REDACTION, Redaction};
 use crate::incident::Incident;
 use crate::read::Dump;
 
@@ -21,6 +22,8 @@ pub struct Facts {
     pub coverage: Vec<String>,
     /// What is missing.
     pub loss: Option<Loss>,
+    /// What was removed, of a redacted copy.
+    pub redaction: Option<String>,
     /// What became of each collector, a line for each.
     pub evidence: Vec<String>,
 }
@@ -52,10 +55,26 @@ impl Facts {
                 .map(|(coverage, trigger)| covered(&coverage, trigger))
                 .unwrap_or_default(),
             loss: ledger.as_ref().map(missing),
+            redaction: dump.metadata(REDACTION).as_ref().map(removed),
             evidence: collected(&dump.metadata(EVIDENCE).unwrap_or_default()),
             incident,
         }
     }
+}
+
+/// Says what a redacted copy lacks.
+fn removed(redaction: &Redaction) -> String {
+    let policies: Vec<_> = redaction.policies.iter().map(|one| escape(one)).collect();
+    let attachments = match redaction.attachments_removed {
+        0 => String::new(),
+        removed => format!(", without {}", plural(removed, "attachment")),
+    };
+    let original: String = redaction.original_sha256.chars().take(12).collect();
+    format!(
+        "a copy by the policies {}{attachments}; the original has SHA-256 {}…",
+        policies.join(", "),
+        escape(&original)
+    )
 }
 
 fn collected(report: &EvidenceReport) -> Vec<String> {

@@ -1,5 +1,7 @@
 //! Which events are wanted: the options that `show` and `export` share.
 
+use std::fmt;
+
 use anyhow::{Result, anyhow};
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
@@ -108,6 +110,45 @@ impl FilterArgs {
             since_unix_ns: since.map(resolve).transpose()?,
             until_unix_ns: until.map(resolve).transpose()?,
         })
+    }
+}
+
+impl fmt::Display for FilterArgs {
+    /// Writes the options as a person types them.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut options = Vec::new();
+        let mut option = |name: &str, value: String| match value.contains(' ') {
+            true => options.push(format!("--{name} '{value}'")),
+            false => options.push(format!("--{name} {value}")),
+        };
+        let about = &self.about;
+        about
+            .types
+            .iter()
+            .for_each(|one| option("type", one.clone()));
+        about
+            .pid
+            .iter()
+            .for_each(|one| option("pid", one.to_string()));
+        about
+            .comm
+            .iter()
+            .for_each(|one| option("comm", one.clone()));
+        about
+            .unit
+            .iter()
+            .for_each(|one| option("unit", one.clone()));
+        if let Some(span) = self.around {
+            option("around", span.to_string());
+        }
+        for (name, when) in [("since", self.since), ("until", self.until)] {
+            match when {
+                Some(When::At(time)) => option(name, time.to_string()),
+                Some(When::FromTrigger(span)) => option(name, span.to_string()),
+                None => {}
+            }
+        }
+        formatter.write_str(&options.join(" "))
     }
 }
 
@@ -261,6 +302,40 @@ mod tests {
             let filter = filter(&args);
             let wants = [-10, -5, 0, 5, 10].map(|at| filter.wants(&exit(7, "sh", at * second)));
             assert_eq!(wants, inside, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn options_are_written_as_they_are_typed() {
+        for args in [
+            vec!["--type", "signal", "--pid", "7", "--around", "5s"],
+            vec![
+                "--comm",
+                "a b",
+                "--since",
+                "-10s",
+                "--until",
+                "2026-11-23T09:00:00Z",
+            ],
+        ] {
+            let typed = |args: &[&str]| Command::try_parse_from([&["show"], args].concat());
+            let text = typed(&args).expect("valid").filter.to_string();
+            let again: Vec<&str> = match text.split_once('\'') {
+                Some((before, rest)) => {
+                    let (quoted, after) = rest.split_once('\'').expect("two");
+                    let before = before.split_whitespace();
+                    before
+                        .chain([quoted])
+                        .chain(after.split_whitespace())
+                        .collect()
+                }
+                None => text.split(' ').collect(),
+            };
+            let again = typed(&again).expect(&text).filter;
+            assert_eq!(
+                format!("{:?}", again),
+                format!("{:?}", typed(&args).expect("valid").filter)
+            );
         }
     }
 

@@ -8,6 +8,7 @@ mod facts;
 pub(super) mod fault;
 mod filter;
 mod line;
+mod overview;
 mod sample;
 mod story;
 mod survey;
@@ -18,18 +19,19 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
-use self::survey::{Sought, Survey};
+use self::survey::Survey;
 use self::timeline::Timeline;
 use super::reading::{self, DumpArg};
 use super::text::{Palette, Progress, Style, plural};
 use crate::config::Paths;
-use crate::death::DeathsOf;
 use crate::event::Body;
 use crate::read::{Damages, Dump};
+use crate::view::Story as _;
 
 pub use facts::Facts;
 pub use filter::{AboutArgs, Filter, FilterArgs};
 pub use line::describe;
+pub use overview::Overview;
 
 /// Show what happened, and what led up to it
 #[derive(clap::Args, Clone, Debug)]
@@ -126,29 +128,16 @@ fn first_reading(
     facts: &Facts,
     progress: &mut Progress,
 ) -> Result<(Survey, Damages, u64)> {
-    let incident = facts.incident.as_ref();
-    let sought = incident
-        .zip(facts.trigger_unix_ns)
-        .map(|(incident, trigger_unix_ns)| Sought {
-            incident,
-            trigger_unix_ns,
-        });
-    let subject = incident.map(|incident| incident.subject.clone());
-    let mut deaths = DeathsOf::new(
-        &subject.unwrap_or_default(),
-        facts.trigger_unix_ns.unwrap_or(u64::MAX),
-    );
-    let mut survey = Survey::default();
+    let mut overview = Overview::of(facts.clone());
     let mut events = dump.events();
     while let Some(entry) = events.next() {
         let entry = entry.with_context(|| format!("read {}", dump.path().display()))?;
-        survey.take(&entry, sought.as_ref());
-        deaths.take(entry.order, entry.unix_ns, &entry.body);
+        overview.take(&entry);
         if entry.order.is_multiple_of(4096) {
             progress.at(events.position());
         }
     }
-    survey.deaths = deaths.finish();
+    let survey = overview.finish();
     Ok((survey, events.damages().clone(), events.unknown()))
 }
 

@@ -68,6 +68,11 @@ pub fn tell(facts: &Facts, survey: &Survey, damages: &Damages, palette: Palette)
         };
         rows.add("missing", palette.paint(style, &loss.words));
     }
+    let redaction = facts.redaction.iter();
+    rows.all(
+        "redacted",
+        redaction.map(|words| palette.paint(Style::Yellow, words)),
+    );
     rows.all("evidence", &facts.evidence);
     let places = damages.places.iter().take(PLACES_SHOWN);
     rows.all(

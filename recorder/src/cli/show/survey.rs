@@ -90,7 +90,10 @@ impl Survey {
         if let Body::ProcessExec(exec) = &entry.body {
             self.started.take(entry.order, exec);
         }
-        if self.trigger.is_none() && sought.is_some_and(|sought| is_trigger(entry, sought)) {
+        if self.trigger.is_none()
+            && sought
+                .is_some_and(|sought| entry.is(&sought.incident.trigger, sought.trigger_unix_ns))
+        {
             self.trigger = Some(entry.clone());
         }
         let subject = sought.map(|sought| &sought.incident.subject);
@@ -194,14 +197,6 @@ pub fn lane(body: &Body) -> Option<Lane> {
         .into_iter()
         .find(|kind| kind.name() == body.topic())
         .map(EventKind::lane)
-}
-
-/// Tells whether an event is the one that fired the incident.
-fn is_trigger(entry: &Entry, sought: &Sought<'_>) -> bool {
-    let trigger = &sought.incident.trigger;
-    entry.body.topic() == trigger.event_type
-        && entry.unix_ns == sought.trigger_unix_ns
-        && u64::from(entry.sequence) == trigger.sequence & u64::from(u32::MAX)
 }
 
 fn is_process(
