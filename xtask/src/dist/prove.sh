@@ -35,10 +35,16 @@ within() {
 property() { systemctl show --property="$1" --value $unit; }
 is_active() { [ "$(systemctl is-active $unit)" = active ]; }
 has_dump() { recorder list --json | grep -q "\"rule\":\"$1\""; }
-# The dump of the rule $1 knows of the program $2.
+# A dump of the rule $1 verifies and knows of the program $2.
 dump_tells() {
-    file=$(recorder list --json | grep "\"rule\":\"$1\"" | tail -n 1 | sed 's/.*"path":"\([^"]*\)".*/\1/')
-    [ -n "$file" ] && recorder verify "$file" && recorder show --json "$file" | grep -q "\"$2\""
+    for file in $(recorder list --json | grep "\"rule\":\"$1\"" | sed 's/.*"path":"\([^"]*\)".*/\1/'); do
+        recorder verify "$file" && recorder show --json "$file" | grep -q "\"$2\"" && return
+    done
+    return 1
+}
+# Says for how long nothing was recorded before a dump of the rule $1 was written.
+gap() {
+    recorder list --json | grep "\"rule\":\"$1\"" | sed -n 's/.*nothing was recorded for \([^"]*\) after it.*/\1/p'
 }
 # Runs a program under a name that nothing else has.
 mark() {
@@ -74,7 +80,7 @@ ok "the next package takes its place" dpkg -i /prove/next.deb
 is_another() { is_active && [ "$(property MainPID)" != "$pid" ]; }
 ok "another agent runs" within 150 is_another
 ok "the ring of the first is kept" within 90 dump_tells recorder-restart before-upgrade
-say "     $(recorder list | grep recorder-restart | tail -n 1)"
+say "     the gap of the upgrade: $(gap recorder-restart)"
 mine() { grep -q '^# mine$' /etc/recorder/recorder.toml; }
 ok "what the administrator wrote is kept" mine
 in_place() { recorder config show | grep -q proof; }
@@ -85,6 +91,7 @@ pid=$(property MainPID)
 [ "$pid" -gt 1 ] && kill -KILL "$pid"
 ok "an agent that is killed is started again" within 150 is_another
 ok "its ring is kept" within 90 dump_tells recorder-died before-death
+say "     the gap of its death: $(gap recorder-died)"
 
 mkdir -p /run/systemd/system/$unit.d
 printf '[Service]\nWatchdogSec=3s\n' >/run/systemd/system/$unit.d/watchdog.conf
@@ -92,11 +99,48 @@ systemctl daemon-reload
 systemctl restart $unit
 within 150 is_active
 sleep 12
+mark before-hang
 pid=$(property MainPID)
 still() { is_active && [ "$(property NRestarts)" = 0 ]; }
 ok "the watchdog is content while it records" still
 [ "$pid" -gt 1 ] && kill -STOP "$pid"
 ok "one that hangs is started again" within 150 is_another
+by_watchdog() { journalctl --unit $unit | grep -q "Failed with result 'watchdog'"; }
+ok "by the watchdog" by_watchdog
+ok "its ring is kept, too" within 90 dump_tells recorder-died before-hang
+rm -r /run/systemd/system/$unit.d
+systemctl daemon-reload
+systemctl restart $unit
+within 150 is_active
+
+# Swap that grows, with no failure at all: what is kept in memory of a cgroup that may have little of it.
+cat >/etc/recorder/recorder.toml.d/swap.toml <<'END'
+[[rule]]
+name = "swap-growth"
+event = "sample.system"
+when = '''
+memory.swap_total_bytes > 0 &&
+(previous.memory.swap_free_bytes - memory.swap_free_bytes) * 100.0 / memory.swap_total_bytes > 4.0'''
+END
+dd if=/dev/zero of=/tmp/swap bs=1M count=64
+chmod 600 /tmp/swap
+/sbin/mkswap /tmp/swap
+ok "there is swap" /sbin/swapon /tmp/swap
+ok "a rule is taken in" recorder reload
+sleep 5
+quiet() { ! has_dump swap-growth; }
+ok "swap that does not grow is nothing" quiet
+fill() { systemd-run --scope -p MemoryMax=16M dd if=/dev/zero of=/dev/shm/fill bs=1M count=48; }
+ok "a cgroup is swapped out" fill
+ok "swap that grows is an incident" within 60 has_dump swap-growth
+say "     $(recorder list | grep swap-growth | tail -n 1)"
+swapped() {
+    file=$(recorder list --json | grep '"rule":"swap-growth"' | sed 's/.*"path":"\([^"]*\)".*/\1/')
+    recorder verify "$file" && recorder show --json "$file" | grep -q swap_free_bytes
+}
+ok "its dump verifies and has the samples" swapped
+rm /dev/shm/fill
+/sbin/swapoff /tmp/swap
 
 ok "the package is removed" dpkg -r recorder
 gone() { ! is_active && ! pgrep -x recorder; }
