@@ -17,12 +17,18 @@ pub enum Need {
     Agent,
     /// Loop devices.
     Loop,
+    /// Loop devices that say why they failed, and refuse a read past the end of their file.
+    LoopErrors,
+    /// Filters of system calls that end a process by a signal.
+    FilterSignals,
     /// The ext4 file system and its mkfs.
     Ext4,
     /// A memory cgroup, of version 1 or 2.
     MemoryCgroup,
     /// The unified cgroup hierarchy, with or without controllers.
     NamedCgroup,
+    /// A kernel whose mappings of a process can be read.
+    Mappings,
     /// Python with the public packages that read dumps.
     Python,
     /// Chromium, and Python with the package that drives it.
@@ -59,12 +65,19 @@ impl Need {
                 });
             }
             Self::Loop => missing_file("/dev/loop-control", "the kernel has no loop devices"),
+            Self::LoopErrors => (!host::kernel_is_at_least(6, 12))
+                .then_some("loop devices of kernels before 6.12 say EIO for all that fails"),
+            Self::FilterSignals => (!host::kernel_is_at_least(5, 16)).then_some(
+                "filters of kernels before 5.16 end a process without a signal: its exit tells",
+            ),
             Self::Ext4 => (!host::has_file_system("ext4") || system_path("mkfs.ext4").is_none())
                 .then_some("ext4 or mkfs.ext4 is missing"),
             Self::MemoryCgroup => (!host::MemoryCgroup::is_available())
                 .then_some("no cgroup hierarchy has the memory controller"),
             Self::NamedCgroup => (!host::NamedCgroup::is_available())
                 .then_some("the unified cgroup hierarchy is not there or not writable"),
+            Self::Mappings => (!host::kernel_is_at_least(6, 1))
+                .then_some("kernels before 6.1 keep mappings in a tree that is not read"),
             Self::Guest => (!host::guest::is_one()).then_some(NO_GUEST),
             Self::Module(name) => {
                 return (!host::guest::has_module(name))

@@ -27,10 +27,10 @@ fn the_agent_records_as_the_files_say_and_flags_go_before_them() {
     );
     // The harness gives --before and --after.
     let config = directory.path().join("recorder.toml");
-    let agent = Agent::start_with(&Options::with([
-        "--config".into(),
-        config.clone().into_os_string(),
-    ]));
+    let agent = Agent::start_with(&Options {
+        after: "300ms",
+        ..Options::with(["--config".into(), config.clone().into_os_string()])
+    });
     let dump = agent.trigger("configured");
     dump.sidecar().expect("host.environment", "paris-1");
     let recorded = dump.metadata("recorder.config");

@@ -9,7 +9,14 @@ use recorder_tests::{
 
 /// These tests know the processor's registers and calling convention.
 fn is_ready() -> bool {
-    cfg!(target_arch = "x86_64") && ready(&Need::RECORDING)
+    is_ready_with(&[])
+}
+
+/// The same, for tests that compile a program first.
+fn is_ready_with(builds: &[fixture::Build]) -> bool {
+    let compilers = builds.iter().map(|build| Need::Command(build.compiler));
+    let needs: Vec<Need> = Need::RECORDING.into_iter().chain(compilers).collect();
+    cfg!(target_arch = "x86_64") && ready(&needs)
 }
 
 /// Returns the bytes that the dump has of the stack from `address` on.
@@ -48,7 +55,7 @@ fn crash(agent: &Agent, program: &Program, arguments: &[&str]) -> (Ended, Dump) 
 
 #[test]
 fn the_stack_is_there_up_to_its_end_and_no_further() {
-    if !is_ready() {
+    if !is_ready_with(&[fixture::BARE_C]) || !ready(&[Need::Mappings]) {
         return;
     }
     let (_directory, program) = fixture::BARE_C.program();
@@ -104,7 +111,7 @@ fn a_deep_stack_fills_its_room() {
 
 #[test]
 fn a_thread_has_its_own_stack_and_base() {
-    if !is_ready() {
+    if !is_ready() || !ready(&[Need::Mappings]) {
         return;
     }
     let agent = Agent::start();
@@ -182,7 +189,7 @@ fn expect_place(place: &Json, function: &str, build: &fixture::Build, mark: &str
 
 #[test]
 fn a_cpp_program_is_named_to_the_line_and_through_inlined_calls() {
-    if !is_ready() {
+    if !is_ready_with(&[fixture::CPP]) {
         return;
     }
     let (_directory, program) = fixture::CPP.program();
@@ -225,7 +232,7 @@ fn a_cpp_program_is_named_to_the_line_and_through_inlined_calls() {
 
 #[test]
 fn a_rust_program_is_named_to_the_line_and_through_inlined_calls() {
-    if !is_ready() {
+    if !is_ready_with(&[fixture::RUST]) {
         return;
     }
     let (_directory, program) = fixture::RUST.program();
@@ -259,7 +266,7 @@ fn a_rust_program_is_named_to_the_line_and_through_inlined_calls() {
 
 #[test]
 fn a_program_without_frame_pointers_and_symbols_is_unwound_to_main() {
-    if !is_ready() {
+    if !is_ready_with(&[fixture::BARE_C]) {
         return;
     }
     let (_directory, program) = fixture::BARE_C.program();
@@ -306,7 +313,7 @@ fn a_program_without_frame_pointers_and_symbols_is_unwound_to_main() {
 
 #[test]
 fn a_dump_is_named_from_debug_data_after_the_program_is_gone() {
-    if !is_ready() {
+    if !is_ready_with(&[fixture::CPP]) {
         return;
     }
     let (directory, program) = fixture::CPP.program();
@@ -369,7 +376,7 @@ fn a_dump_is_named_from_debug_data_after_the_program_is_gone() {
 
 #[test]
 fn a_file_of_the_same_path_in_another_mount_namespace_is_not_taken_for_it() {
-    if !is_ready() {
+    if !is_ready_with(&[fixture::CPP, fixture::RUST]) {
         return;
     }
     // On the host, the path leads to one program; in the namespace, where the crash is, to another.
@@ -417,7 +424,7 @@ fn a_file_of_the_same_path_in_another_mount_namespace_is_not_taken_for_it() {
 
 #[test]
 fn a_file_that_is_only_in_a_container_is_found_while_that_lives() {
-    if !is_ready() {
+    if !is_ready_with(&[fixture::CPP]) {
         return;
     }
     let (directory, program) = fixture::CPP.program();
@@ -444,7 +451,7 @@ fn a_file_that_is_only_in_a_container_is_found_while_that_lives() {
 
 #[test]
 fn gdb_reads_the_core_dump() {
-    if !is_ready() {
+    if !is_ready_with(&[fixture::BARE_C]) {
         return;
     }
     let (_directory, program) = fixture::BARE_C.program();
@@ -551,7 +558,7 @@ fn the_memory_of_the_stack_can_be_left_out() {
 
 #[test]
 fn a_jump_into_nowhere_is_unwound_to_where_it_came_from() {
-    if !is_ready() {
+    if !is_ready() || !ready(&[Need::Mappings]) {
         return;
     }
     let agent = Agent::start();

@@ -144,7 +144,7 @@ fn a_shell_script_and_a_python_program_are_told_of_the_incident() {
 
 #[test]
 fn collectors_that_misbehave_are_contained_and_reported() {
-    if !ready(&Need::RECORDING) {
+    if !ready(&[&Need::RECORDING[..], &[Need::Command("python3")]].concat()) {
         return;
     }
     let configured = Configured::new(
@@ -374,7 +374,10 @@ fn a_dump_waits_for_evidence_no_longer_than_it_may() {
     let configured = Configured::new(
         "[[collector]]\nname = \"slow\"\ncommand = [\"sh\", \"-c\", \"echo so far; sleep 86405; echo never\"]\ntimeout = \"60s\"\n",
     );
-    let agent = Agent::start_with(&configured.options(&["--evidence-grace", "200ms"]));
+    let agent = Agent::start_with(&Options {
+        after: "300ms",
+        ..configured.options(&["--evidence-grace", "200ms"])
+    });
     let start = Instant::now();
     let dump = agent.trigger("slow");
     let elapsed = start.elapsed();

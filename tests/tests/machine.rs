@@ -39,6 +39,8 @@ fn the_whole_machine_is_out_of_memory() {
     }
     let agent = Agent::start_with(&Options {
         before: "30s",
+        // So much memory takes a while to clear away.
+        after: "8s",
         ..Options::default()
     });
     // Into the cgroup without limits.

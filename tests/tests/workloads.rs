@@ -72,7 +72,7 @@ fn a_process_is_killed_by_another() {
 
 #[test]
 fn a_full_disk_refuses_writes_and_a_truncated_one_reads() {
-    if !ready(&[Need::Root, Need::Loop]) {
+    if !ready(&[Need::Root, Need::Loop, Need::LoopErrors]) {
         return;
     }
     let disk = FailingDisk::new();

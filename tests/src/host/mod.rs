@@ -27,6 +27,16 @@ pub(crate) fn has_file_system(name: &str) -> bool {
         .any(|line| line.split_whitespace().last() == Some(name))
 }
 
+/// Returns whether this is Linux `major.minor` or newer.
+pub(crate) fn kernel_is_at_least(major: u32, minor: u32) -> bool {
+    let system = rustix::system::uname();
+    let release = system.release().to_string_lossy();
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map_while(|number| number.parse().ok());
+    (numbers.next(), numbers.next()) >= (Some(major), Some(minor))
+}
+
 /// Makes a directory that any user may enter.
 pub fn public_directory() -> TempDir {
     let directory = TempDir::with_prefix("recorder-tests-").expect("there is room for tests");
