@@ -43,11 +43,11 @@ pub fn page(runs: &[Run]) -> String {
     );
     for run in runs {
         let (passed, failed, skipped) = run.outcome.counts();
-        let seconds = run.took.as_secs();
+        let seconds = run.outcome.seconds;
         let (name, version) = (run.kernel.name, &run.kernel.version);
         let _ = writeln!(
             page,
-            "| {name} | {version} | {passed} | {failed} | {skipped} | {seconds} |"
+            "| {name} | {version} | {passed} | {failed} | {skipped} | {seconds:.0} |"
         );
     }
 

@@ -1,6 +1,7 @@
 //! What a guest is made of: the tests as they were built for this host, the libraries they need, a shell and modules.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -43,7 +44,7 @@ const FOR_TESTS: [&str; 5] = [
 ];
 
 /// Programs of the host that tests run, if it has them.
-const PROGRAMS: [&str; 2] = ["mkfs.ext4", "dmsetup"];
+const PROGRAMS: [&str; 4] = ["mkfs.ext4", "dmsetup", "timeout", "taskset"];
 
 /// What runs in every guest.
 pub struct Suite {
@@ -152,6 +153,9 @@ impl Suite {
             archive.program(&program.to_string_lossy(), &program)?;
             libraries.extend(needed(&program)?);
         }
+        // Where the tests were built to look for them.
+        let fixtures = paths::root().join("tests/fixtures");
+        directory(&mut archive, &fixtures)?;
         for library in libraries {
             archive.program(&library, Path::new(&library))?;
         }
@@ -168,10 +172,24 @@ impl Suite {
     }
 }
 
+/// Adds a directory of the host's with all that is in it, at its path.
+fn directory(archive: &mut Archive, from: &Path) -> Result<()> {
+    for entry in fs::read_dir(from).with_context(|| format!("read {}", from.display()))? {
+        let path = entry?.path();
+        if path.is_dir() {
+            directory(archive, &path)?;
+            continue;
+        }
+        let content = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+        archive.file(&path.to_string_lossy(), 0o644, &content)?;
+    }
+    Ok(())
+}
+
 /// Returns a copy of a program without what a guest has no use for.
 fn stripped(program: &Path, name: &str, how: &str) -> Result<PathBuf> {
     let directory = paths::vm().join("stripped");
-    std::fs::create_dir_all(&directory)?;
+    fs::create_dir_all(&directory)?;
     let to = directory.join(name);
     exec(
         Command::new("strip")

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use crate::packages::{Need, Present};
 
 /// What booting a guest needs.
-pub const NEEDS: [Need; 3] = [
+pub const NEEDS: [Need; 4] = [
     Need {
         present: Present::Program("qemu-system-x86_64"),
         package: "qemu-system-x86",
@@ -26,6 +26,11 @@ pub const NEEDS: [Need; 3] = [
         present: Present::Program("dmsetup"),
         package: "dmsetup",
         reason: "guests make failing devices with it",
+    },
+    Need {
+        present: Present::Program("xz"),
+        package: "xz-utils",
+        reason: "it unpacks the modules of kernels",
     },
 ];
 
@@ -72,6 +77,8 @@ impl Machine<'_> {
         fs::create_dir_all(self.directory)?;
         let console = self.directory.join("console.log");
         let report = self.directory.join("report.log");
+        // That of an earlier machine must not be taken for this one's.
+        let _ = fs::remove_file(&report);
         let mut qemu = Command::new("qemu-system-x86_64");
         qemu.args(["-accel", "tcg,thread=multi", "-cpu", PROCESSOR, "-smp", "1"])
             .arg("-m")

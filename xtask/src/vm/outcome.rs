@@ -25,7 +25,7 @@ pub struct Case {
 }
 
 /// All that a guest reported.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
     /// The release of the kernel that ran.
     pub kernel: String,
@@ -37,6 +37,8 @@ pub struct Outcome {
     pub broken: Vec<String>,
     /// The fields that events had, as "TYPE FIELD".
     pub fields: BTreeSet<String>,
+    /// Seconds from its boot to the end of its last file of tests.
+    pub seconds: f64,
     /// The guest came to its end.
     pub is_complete: bool,
 }
@@ -57,6 +59,8 @@ impl Outcome {
                         if let Some((name, _)) = open.take() {
                             outcome.close(file.as_deref(), name, Verdict::Failed);
                         }
+                        outcome.seconds =
+                            words.last().and_then(|at| at.parse().ok()).unwrap_or(0.0);
                         if !["0", "101"].contains(code) {
                             outcome.broken.push(format!("{name} (exit code {code})"));
                         }
