@@ -19,9 +19,9 @@ use recorder_ebpf::fields::ABSENT;
 use crate::globals::{
     AGENT, CGROUP_NODE, COUNTER_BYTES, CRED_GID, CRED_UID, CSS_CGROUP, CSS_SET_CGROUP,
     CSS_SET_SUBSYS, MEMORY_SUBSYSTEM, MM_RSS_COUNTS, MM_RSS_STAT, NODE_ID, PERCPU_COUNTER_COUNT,
-    PID_LEVEL, PID_NUMBERS, SIGNAL_FLAGS, SIGNAL_THREAD, SUBREAPER_BIT, TASK_CGROUPS, TASK_COMM,
-    TASK_CRED, TASK_FLAGS, TASK_LEADER, TASK_LOGIN_UID, TASK_PARENT, TASK_PID, TASK_SESSION,
-    TASK_SIGNAL, TASK_START, TASK_TGID, TASK_THREAD_PID, UPID_BYTES,
+    PID_LEVEL, PID_NUMBERS, PLACING_HIERARCHY, SIGNAL_FLAGS, SIGNAL_THREAD, SUBREAPER_BIT,
+    TASK_CGROUPS, TASK_COMM, TASK_CRED, TASK_FLAGS, TASK_LEADER, TASK_LOGIN_UID, TASK_PARENT,
+    TASK_PID, TASK_SESSION, TASK_SIGNAL, TASK_START, TASK_TGID, TASK_THREAD_PID, UPID_BYTES,
 };
 
 /// Bytes of the numbers of one pid, one for each level of namespaces: no more than 33 of 16 bytes.
@@ -268,9 +268,12 @@ impl Task {
         }
     }
 
-    /// The id of its cgroup in the unified hierarchy.
+    /// The id of its cgroup in the hierarchy that places processes.
     #[inline(always)]
     pub fn cgroup_id(self) -> u64 {
+        if PLACING_HIERARCHY.load() != 0 {
+            return self.memory_cgroup_id();
+        }
         cgroup_id(load(load(self.0, &TASK_CGROUPS), &CSS_SET_CGROUP))
     }
 

@@ -8,7 +8,7 @@ use recorder_ebpf::abi::{EventKind, KIND_SLOTS, Lane, LaneStats, Throttle, Throt
 use recorder_ebpf::fields::ABSENT;
 
 use crate::emit::{add_one, available, boot_ns};
-use crate::globals::{LIMIT_FAILURES, LIMIT_PROCESSES, MEMORY_HIERARCHY};
+use crate::globals::{LIMIT_FAILURES, LIMIT_PROCESSES, MEMORY_HIERARCHY, PLACING_HIERARCHY};
 use crate::kernel::Task;
 use crate::maps::{LANE_STATS, THROTTLES};
 
@@ -62,7 +62,7 @@ pub extern "C" fn take_turn(cgroup_id: u64, memory_cgroup_id: u64, place: u64) -
     let key = if cgroup_id > ROOT_ID || hierarchy == ABSENT {
         ThrottleKey {
             cgroup_id,
-            hierarchy: 0,
+            hierarchy: PLACING_HIERARCHY.load(),
             lane,
         }
     } else {

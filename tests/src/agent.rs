@@ -28,6 +28,8 @@ pub struct Options {
     pub more: Vec<OsString>,
     /// Variables of its environment.
     pub environment: Vec<(OsString, OsString)>,
+    /// Words of a command that it is started through, which becomes it; none to start it as it is.
+    pub through: Vec<OsString>,
 }
 
 impl Default for Options {
@@ -40,6 +42,7 @@ impl Default for Options {
             cooldown: "1ms",
             more: Vec::new(),
             environment: Vec::new(),
+            through: Vec::new(),
         }
     }
 }
@@ -287,7 +290,26 @@ pub(crate) fn run_command(directory: &Path, options: &Options) -> Command {
                 .iter()
                 .map(|(name, value)| (name, value)),
         );
-    command
+    match options.through.split_first() {
+        Some((program, words)) => through(program, words, &command),
+        None => command,
+    }
+}
+
+/// Returns a command that is started through another one.
+fn through(program: &OsStr, words: &[OsString], command: &Command) -> Command {
+    let mut outer = Command::new(program);
+    outer
+        .args(words)
+        .arg(command.get_program())
+        .args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => outer.env(name, value),
+            None => outer.env_remove(name),
+        };
+    }
+    outer
 }
 
 fn state_directory(directory: &Path) -> PathBuf {

@@ -2,10 +2,11 @@
 
 use std::io::{PipeReader, Read, Write};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use recorder_tests::host::{NamedCgroup, public_directory};
+use recorder_tests::host::{MemoryCgroup, NamedCgroup, public_directory};
 use recorder_tests::{Agent, Event, Json, Need, Options, Program, Workload, ready};
 use rustix::process::Signal;
 
@@ -146,14 +147,54 @@ fn a_container_that_lives_for_50_ms_is_named() {
 
 /// Starts a workload inside a cgroup.
 fn start_inside(cgroup: &NamedCgroup, program: &Program, arguments: &[&str]) -> Workload {
+    start_through(&cgroup.processes(), program, arguments)
+}
+
+fn start_through(entrance: &Path, program: &Program, arguments: &[&str]) -> Workload {
     let mut entrance = std::fs::OpenOptions::new()
         .write(true)
-        .open(cgroup.processes())
+        .open(entrance)
         .expect("it is ours");
     let mut command = program.command(arguments);
     // SAFETY: the closure makes one system call, on a descriptor that is open.
     unsafe { command.pre_exec(move || entrance.write_all(b"0")) };
     Workload::start(&mut command)
+}
+
+#[test]
+fn an_exit_has_its_unit_where_nobody_mounts_the_unified_hierarchy() {
+    /// Takes it out of the agent's sight; a host that has its controllers there has no other.
+    const WITHOUT: &str = r#"
+        if grep -q ' - cgroup cgroup [^ ]*memory' /proc/self/mountinfo; then
+            for mount in $(awk '/ - cgroup2 / {print $5}' /proc/self/mountinfo); do umount "$mount" || exit; done
+        fi
+        exec "$@"
+    "#;
+    if !ready(&[Need::Root, Need::Btf, Need::Agent, Need::MemoryCgroup]) {
+        return;
+    }
+    let agent = Agent::start_with(&Options {
+        through: ["unshare", "--mount", "sh", "-c", WITHOUT, "sh"]
+            .map(Into::into)
+            .into(),
+        ..Options::default()
+    });
+    let unit = format!("recorder-{}-unified.service", std::process::id());
+    let cgroup = MemoryCgroup::named(&unit, 64 << 20);
+    let program = Program::named("placed");
+    let left = start_through(&cgroup.processes(), &program, &["exit", "3"]).wait();
+    let crashed = start_through(&cgroup.processes(), &program, &["segv-write", "0x1234"]).wait();
+    let dump = agent.dump_of(crashed.pid());
+    for (topic, pid) in [
+        ("process.exec", left.pid()),
+        ("process.exit", left.pid()),
+        ("signal.fatal", crashed.pid()),
+        ("process.exit", crashed.pid()),
+    ] {
+        let event = dump.only(topic, pid);
+        event.expect("body.process.unit", unit.clone());
+        event.expect("body.process.cgroup_id", cgroup.id());
+    }
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub struct Header {
     pub seq: u64,
     /// When the process (its group leader) started, in nanoseconds since boot. With `tgid` it names a process uniquely.
     pub start_boot_ns: u64,
-    /// Id of the process's cgroup in the unified hierarchy.
+    /// Id of the process's cgroup in the unified hierarchy; on a host that mounts none, in the memory controller's.
     pub cgroup_id: u64,
     /// The kernel's pid: the thread.
     pub pid: u32,

@@ -13,7 +13,7 @@ use super::users::Users;
 use super::{CgroupKey, FileId, Identities, Page, Placement, Process, Program, exec_and_exe, met};
 use crate::event::{Body, Event, name_of_bytes, path_of_names, proto, unless_unset};
 use crate::incident::{NamedSubject, Subject};
-use crate::kernel::memory_hierarchy;
+use crate::kernel::Hierarchies;
 
 /// Most ancestors of a process that are named.
 const ANCESTORS_MAX: usize = 16;
@@ -26,24 +26,25 @@ pub struct Directory {
     cgroups: HashMap<CgroupKey, Arc<str>>,
     programs: Programs,
     users: Users,
-    /// Number of the hierarchy that has the memory controller.
-    memory: Option<u32>,
+    /// The hierarchies that records speak of.
+    hierarchies: Hierarchies,
 }
 
 impl Directory {
     /// Makes one that knows only what tables say of the processes and cgroups of one record, and of no user's name.
     ///
-    /// `memory` is the number of the hierarchy that has the memory controller.
-    pub fn of_record(identities: &Identities, record: &[u8], memory: Option<u32>) -> Self {
+    /// `hierarchies` are those that the record speaks of.
+    pub fn of_record(identities: &Identities, record: &[u8], hierarchies: Hierarchies) -> Self {
+        let Hierarchies { placing, memory } = hierarchies;
         let mut directory = Self {
-            memory,
+            hierarchies,
             ..Self::default()
         };
         let Some(header) = abi::decode::<Header>(record) else {
             return directory;
         };
         let mut pids = [Some(header.tgid), None, None];
-        let mut cgroups = [Some((0, header.cgroup_id)), None, None];
+        let mut cgroups = [Some((placing, header.cgroup_id)), None, None];
         match EventKind::from_number(header.kind) {
             Some(EventKind::ProcessExec) => {
                 let exec = exec_and_exe(record);
@@ -61,7 +62,7 @@ impl Directory {
                     pids[1] = Some(kill.lineage.parent_tgid);
                     pids[2] = Some(kill.trigger_tgid);
                     cgroups[1] = memory.map(|memory| (memory, kill.memory_cgroup_id));
-                    cgroups[2] = Some((0, kill.trigger_cgroup_id));
+                    cgroups[2] = Some((placing, kill.trigger_cgroup_id));
                 }
             }
             _ => {}
@@ -84,7 +85,7 @@ impl Directory {
         self.cgroups = HashMap::new();
         self.programs = Programs::default();
         self.users.refresh();
-        self.memory = memory_hierarchy();
+        self.hierarchies = Hierarchies::of_host();
     }
 
     /// Takes in a page.
@@ -156,7 +157,11 @@ impl<'a> Naming<'a> {
         }
         let cgroup = subject.cgroup_id.unwrap_or(0);
         self.place(cgroup, subject.memory_cgroup_id, &mut process);
-        let memory = self.directory.memory.zip(subject.memory_cgroup_id);
+        let memory = self
+            .directory
+            .hierarchies
+            .memory
+            .zip(subject.memory_cgroup_id);
         *subject.named = NamedSubject {
             exe: process.exe,
             exe_build_id: process.exe_build_id,
@@ -324,14 +329,18 @@ impl<'a> Naming<'a> {
 
     /// Names the cgroup, and what its path says. `memory` is the one of the memory controller, if the record has it.
     fn place(&self, id: u64, memory: Option<u64>, process: &mut proto::Process) {
-        let unified = self.cgroup((0, id)).filter(|path| *path != "/");
-        let path = unified.or_else(|| {
+        let placing = self.cgroup((self.directory.hierarchies.placing, id));
+        let path = placing.filter(|path| *path != "/").or_else(|| {
             // On a host whose controllers are in hierarchies of their own, processes may all be at the top of the unified one.
-            let hierarchy = self.directory.memory.filter(|&number| number != 0)?;
+            let hierarchy = self
+                .directory
+                .hierarchies
+                .memory
+                .filter(|&number| number != 0)?;
             self.cgroup((hierarchy, memory?))
                 .filter(|path| *path != "/")
         });
-        let Some(path) = path.or_else(|| self.cgroup((0, id))) else {
+        let Some(path) = path.or(placing) else {
             return;
         };
         let placement = Placement::of(path);
@@ -343,7 +352,7 @@ impl<'a> Naming<'a> {
     }
 
     fn memory_cgroup(&self, record: &[u8], kill: &mut proto::OomKill) {
-        if let Some(hierarchy) = self.directory.memory
+        if let Some(hierarchy) = self.directory.hierarchies.memory
             && let Some(id) = kill.memory_cgroup_id
         {
             kill.memory_cgroup = self.cgroup((hierarchy, id)).map(str::to_owned);

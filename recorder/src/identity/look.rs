@@ -14,7 +14,7 @@ use recorder_ebpf::abi::{LIVE_FORKED, LIVE_KERNEL_THREAD, Lineage, LiveProcess};
 
 use super::builds::executable;
 use super::{CGROUPS_MAX, Identities, Process, Program};
-use crate::kernel::{TaskIterator, memory_hierarchy};
+use crate::kernel::{Hierarchies, TaskIterator};
 
 /// Deepest directory of cgroups that is looked into.
 const DEPTH_MAX: usize = 64;
@@ -116,7 +116,7 @@ fn walk_cgroups(identities: &mut Identities) {
     let Ok(mounts) = fs::read_to_string("/proc/self/mountinfo") else {
         return;
     };
-    for (hierarchy, mount) in cgroup_mounts(&mounts, memory_hierarchy()) {
+    for (hierarchy, mount) in cgroup_mounts(&mounts, Hierarchies::of_host().memory) {
         walk(&mount, |id, path| {
             identities.learn_cgroup((hierarchy, id), path);
         });

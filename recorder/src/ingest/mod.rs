@@ -37,7 +37,7 @@ use crate::event::{ClockPair, Event};
 use crate::evidence::{Collection, Collectors};
 use crate::identity::{Directory, Identities, Naming};
 use crate::incident::{Engine, EngineStats, Incident, Limits, Manual, NoDump, Outcome, Subject};
-use crate::kernel::{Counters, Rings, Throttles, memory_hierarchy};
+use crate::kernel::{Counters, Hierarchies, Rings, Throttles};
 use crate::redact::{Redactor, Rules};
 use crate::ring::{FlightRing, RingStats, Share, Window};
 use crate::rules::{RuleSet, RuleStats};
@@ -135,8 +135,8 @@ pub struct DataPlane {
     notes: Notes,
     budget: BudgetWatch,
     identities: Identities,
-    /// Number of the hierarchy that has the memory controller.
-    memory: Option<u32>,
+    /// The cgroup hierarchies that records speak of.
+    hierarchies: Hierarchies,
     redactor: Redactor,
     committed: [Vec<u64>; Lane::ALL.len()],
     opened: BTreeMap<String, u64>,
@@ -188,7 +188,7 @@ impl DataPlane {
             notes: Notes::default(),
             budget: BudgetWatch::new(before_ns, now_boot_ns()),
             identities: Identities::default(),
-            memory: memory_hierarchy(),
+            hierarchies: Hierarchies::of_host(),
             redactor: Redactor::new(Rules::new(true, &[])),
             // As large as it will ever be: nothing is allocated for a record.
             committed: [vec![0; CPUS_MAX], vec![0; CPUS_MAX], Vec::new()],
@@ -302,7 +302,7 @@ impl DataPlane {
             samples,
             identities,
             redactor,
-            memory,
+            hierarchies,
             ..
         } = self;
         // One moment dates all that is taken now.
@@ -332,7 +332,7 @@ impl DataPlane {
                     memory_cgroup_id: kill.memory_cgroup_id,
                 });
             }
-            let name = |event: &mut Event| name(identities, *memory, record, event);
+            let name = |event: &mut Event| name(identities, *hierarchies, record, event);
             match engine.on_record(record, clocks, name) {
                 Some(Outcome::Opened(incident)) => {
                     let window = flight.freeze(incident.window_start_boot_ns, Share::Half);
@@ -645,8 +645,8 @@ impl DataPlane {
 }
 
 /// Says who the process of an event is, by what the tables know.
-fn name(identities: &Identities, memory: Option<u32>, record: &[u8], event: &mut Event) {
-    let directory = Directory::of_record(identities, record, memory);
+fn name(identities: &Identities, hierarchies: Hierarchies, record: &[u8], event: &mut Event) {
+    let directory = Directory::of_record(identities, record, hierarchies);
     Naming::new(&directory).name(record, event);
 }
 

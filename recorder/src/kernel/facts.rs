@@ -71,6 +71,7 @@ impl Facts {
                 (field.global, offset.unwrap_or(ABSENT))
             })
             .collect();
+        let hierarchies = Hierarchies::of_host();
         globals.extend([
             ("ARCH", REGISTERS.arch as u32),
             ("PAGE_KIB", u32::try_from(page_size() / 1024).unwrap_or(4)),
@@ -84,7 +85,8 @@ impl Facts {
                     .unwrap_or(ABSENT),
             ),
             ("COUNTER_BYTES", btf.size("percpu_counter").unwrap_or(0)),
-            ("MEMORY_HIERARCHY", memory_hierarchy().unwrap_or(ABSENT)),
+            ("MEMORY_HIERARCHY", hierarchies.memory.unwrap_or(ABSENT)),
+            ("PLACING_HIERARCHY", hierarchies.placing),
             (
                 "SUBREAPER_BIT",
                 btf.bit("signal_struct", "is_child_subreaper")
@@ -111,9 +113,31 @@ pub(super) fn has_helper(btf: &Btf<'_>, name: &str) -> bool {
         .is_some()
 }
 
-/// Returns the number of the cgroup hierarchy that has the memory controller; 0 is the unified one.
-pub fn memory_hierarchy() -> Option<u32> {
-    hierarchy_of(&fs::read_to_string("/proc/self/cgroup").ok()?, "memory")
+/// Which cgroup hierarchies say where a process belongs, by number; 0 is the unified one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hierarchies {
+    /// The one that places processes: the unified one, or on a host that does not use that, the memory controller's.
+    pub placing: u32,
+    /// The one that has the memory controller.
+    pub memory: Option<u32>,
+}
+
+impl Hierarchies {
+    /// Finds out.
+    pub fn of_host() -> Self {
+        let read = |path| fs::read_to_string(path).unwrap_or_default();
+        Self::of(&read("/proc/self/cgroup"), &read("/proc/self/mountinfo"))
+    }
+
+    fn of(cgroups: &str, mountinfo: &str) -> Self {
+        let memory = hierarchy_of(cgroups, "memory");
+        // What is mounted nowhere has nobody who puts a process anywhere in it.
+        let is_unified_used = mountinfo.lines().any(|line| line.contains(" - cgroup2 "));
+        Self {
+            placing: memory.filter(|_| !is_unified_used).unwrap_or(0),
+            memory,
+        }
+    }
 }
 
 /// Lines are "number:controllers:path"; what no line names is in the unified hierarchy, if there is one.
@@ -135,6 +159,18 @@ fn hierarchy_of(cgroups: &str, controller: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_memory_controllers_hierarchy_places_where_nobody_uses_the_unified_one() {
+        let both = "4:memory:/a\n0::/\n";
+        let memory = "34 24 0:28 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n";
+        let unified = "35 24 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
+        let placing = |cgroups: &str, mounts: &str| Hierarchies::of(cgroups, mounts).placing;
+        assert_eq!(placing(both, memory), 4);
+        assert_eq!(placing(both, &format!("{memory}{unified}")), 0);
+        assert_eq!(placing("0::/user.slice\n", unified), 0);
+        assert_eq!(placing("", ""), 0);
+    }
 
     #[test]
     fn the_memory_controller_is_found_in_both_worlds() {

@@ -21,7 +21,7 @@ use thiserror::Error;
 
 pub use btf::{Btf, BtfError};
 pub use counters::{Counters, Measuring, Runs};
-pub use facts::{Facts, memory_hierarchy};
+pub use facts::{Facts, Hierarchies};
 pub use object::{ObjectError, embedded};
 pub use requirements::{KERNEL_MIN, Lacking, kernel, privileges, type_information};
 pub use tasks::TaskIterator;

@@ -26,9 +26,19 @@ impl MemoryCgroup {
     #[track_caller]
     pub fn with_limit(bytes: u64) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let hierarchy = Hierarchy::find().expect("the test needs Need::MemoryCgroup");
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("recorder-tests-{}-{count}", std::process::id());
+        Self::named(&name, bytes)
+    }
+
+    /// Makes one with this name, at the top.
+    ///
+    /// # Panics
+    ///
+    /// Unless this is root and [`MemoryCgroup::is_available`].
+    #[track_caller]
+    pub fn named(name: &str, bytes: u64) -> Self {
+        let hierarchy = Hierarchy::find().expect("the test needs Need::MemoryCgroup");
         let path = hierarchy.root().join(name);
         fs::create_dir(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let cgroup = Self { path };

@@ -70,8 +70,11 @@ pub(super) fn collect(about: &About, out: &mut dyn Write) -> Collected {
         Ok(directory) => of_process(&read_text(directory.join("cgroup"))?, &hierarchies),
         Err(gone) => {
             let of_memory = about.memory_cgroup_id;
-            let found = by_id(&hierarchies, about.cgroup_id, |one| {
-                one.controllers.is_empty()
+            // The hierarchy that places processes: the unified one where that is mounted.
+            let is_unified_used = hierarchies.iter().any(|one| one.controllers.is_empty());
+            let found = by_id(&hierarchies, about.cgroup_id, |one| match is_unified_used {
+                true => one.controllers.is_empty(),
+                false => one.controllers.iter().any(|name| name == "memory"),
             });
             match (found, of_memory, gone) {
                 (Some(found), _, _) => vec![found],
