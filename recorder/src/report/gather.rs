@@ -142,7 +142,7 @@ impl Gathering {
         let subject = &mut self.subject;
         subject.name = Some(named(process.comm.as_deref(), process.pid));
         let fresh = serde_json::to_value(process).unwrap_or_default();
-        merge(&mut subject.process, fresh);
+        merge(&mut subject.process, fresh, before);
         if let (None, Some(parent)) = (self.parent, process.ppid) {
             self.parent = Some(parent);
         }
@@ -270,12 +270,31 @@ fn device(body: &Body) -> Option<String> {
     }
 }
 
-/// Adds fields that are not known yet.
-fn merge(known: &mut Option<serde_json::Value>, fresh: serde_json::Value) {
+/// What an execution makes another.
+const OF_PROGRAM: [&str; 2] = ["exe", "exe_build_id"];
+/// What a move to another cgroup makes another.
+const OF_PLACE: [&str; 5] = ["cgroup", "unit", "container_id", "runtime", "pod_uid"];
+
+/// Adds what another event says: up to the trigger what is newer counts, after it only what is not known yet.
+fn merge(known: &mut Option<serde_json::Value>, fresh: serde_json::Value, before: bool) {
     match (known, fresh) {
-        (Some(serde_json::Value::Object(known)), serde_json::Value::Object(fresh)) => {
+        (Some(serde_json::Value::Object(known)), serde_json::Value::Object(mut fresh)) => {
+            if before {
+                if fresh.contains_key("exe") {
+                    known.retain(|name, _| !OF_PROGRAM.contains(&name.as_str()));
+                }
+                // The top of the unified hierarchy is no place where controllers have hierarchies of their own.
+                let place = fresh.get("cgroup").and_then(|path| path.as_str());
+                if place.is_some_and(|path| path != "/") {
+                    known.retain(|name, _| !OF_PLACE.contains(&name.as_str()));
+                } else if known.contains_key("cgroup") {
+                    fresh.remove("cgroup");
+                }
+            }
             for (name, value) in fresh {
-                known.entry(name).or_insert(value);
+                if before || !known.contains_key(&name) {
+                    known.insert(name, value);
+                }
             }
         }
         (known @ None, fresh) => *known = Some(fresh),
@@ -336,5 +355,34 @@ impl Started {
             }
         }
         line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::merge;
+
+    #[test]
+    fn the_subject_is_what_it_was_when_it_happened() {
+        let mut known = None;
+        let first = json!({"comm": "sh", "exe": "/bin/sh", "exe_build_id": "aa", "unit": "a.service", "cgroup": "/a", "ppid": 1});
+        merge(&mut known, first, true);
+        // The build ID of the second program is not known, nor a unit of the second place.
+        merge(
+            &mut known,
+            json!({"comm": "app", "exe": "/bin/app", "cgroup": "/b"}),
+            true,
+        );
+        merge(&mut known, json!({"comm": "app", "cgroup": "/"}), true);
+        merge(
+            &mut known,
+            json!({"comm": "late", "exe": "/bin/late", "uid": 7}),
+            false,
+        );
+        let expected =
+            json!({"comm": "app", "exe": "/bin/app", "cgroup": "/b", "ppid": 1, "uid": 7});
+        assert_eq!(known, Some(expected));
     }
 }
