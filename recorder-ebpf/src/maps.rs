@@ -136,6 +136,10 @@ pub struct SigInfo {
     pub first: u64,
 }
 
+/// Room for both paths and the arguments of an exec: a power of two, so that a mask bounds what is in it.
+pub const EXEC_STRINGS_BYTES: usize =
+    (EXE_BYTES_MAX + FILENAME_BYTES_MAX + ARGV_BYTES_MAX).next_power_of_two();
+
 /// The record of an exec, and what its path is found by.
 #[repr(C)]
 pub struct Executed {
@@ -146,7 +150,7 @@ pub struct Executed {
     /// The record.
     pub record: Exec,
     /// The paths and arguments that follow it.
-    pub strings: [u8; EXE_BYTES_MAX + FILENAME_BYTES_MAX + ARGV_BYTES_MAX],
+    pub strings: [u8; EXEC_STRINGS_BYTES],
 }
 
 /// A walk over the threads of a process, and what they used so far.

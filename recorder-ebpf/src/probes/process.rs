@@ -21,15 +21,12 @@ use crate::globals::{
     TASK_SIGNAL, TASK_STIME, TASK_UTIME, TASK_WRITE_BYTES, VFSMOUNT_ROOT,
 };
 use crate::kernel::{Object, Task, cpu_time, has, load, load_at, load_or_zero, read, unknown};
-use crate::maps::{EXECUTED, Executed, Threads};
+use crate::maps::{EXEC_STRINGS_BYTES, EXECUTED, Executed, Threads};
 
 /// Bits of `signal_struct.flags`.
 ///
 /// <https://github.com/torvalds/linux/blob/v6.12/include/linux/sched/signal.h#L258>
 const SIGNAL_GROUP_EXIT: u32 = 4;
-
-/// Bytes of both paths and the arguments at most.
-const STRINGS_MAX: u64 = (EXE_BYTES_MAX + FILENAME_BYTES_MAX + ARGV_BYTES_MAX) as u64;
 
 /// `sched_process_exec(struct task_struct *, pid_t, struct linux_binprm *)`
 #[btf_tracepoint(function = "sched_process_exec")]
@@ -86,10 +83,9 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
         argv_len = 0;
         flags |= EXEC_ARGV_TRUNCATED;
     }
-    let mut strings_len = (exe_len + filename_len + argv_len + 7) & !7;
-    if strings_len > STRINGS_MAX {
-        strings_len = STRINGS_MAX;
-    }
+    // A mask and no comparison: a number that lies on the stack as well is not bounded there by one, for old verifiers.
+    let strings_len =
+        unknown(exe_len + filename_len + argv_len + 7) & (EXEC_STRINGS_BYTES as u64 - 8);
     let len = size_of::<Exec>() as u64 + strings_len;
     let leader = task.leader();
     let Some(attempt) = attempt_for(EventKind::ProcessExec, leader) else {
@@ -151,7 +147,7 @@ const _: () = assert!(
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn exe_path() -> u64 {
-    const _: () = assert!(STRINGS_MAX as usize >= 2 * EXE_BYTES_MAX);
+    const _: () = assert!(EXEC_STRINGS_BYTES >= 2 * EXE_BYTES_MAX);
     let Some(executed) = EXECUTED.get_ptr_mut(0) else {
         return 0;
     };
