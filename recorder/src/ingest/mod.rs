@@ -342,8 +342,19 @@ impl DataPlane {
                 Some(Outcome::Joined(_) | Outcome::Suppressed | Outcome::Counted(_)) | None => {}
             }
         };
-        while let Some(record) = rings.failure.next() {
-            take(Lane::Failure, &record);
+        while let Some(failure) = rings.failure.next() {
+            // Who failed is said by what it executed before, which is in the other ring.
+            let failed = boot_ns(&failure);
+            let later = loop {
+                match rings.lifecycle.next() {
+                    Some(record) if boot_ns(&record) < failed => take(Lane::Lifecycle, &record),
+                    later => break later,
+                }
+            };
+            take(Lane::Failure, &failure);
+            if let Some(record) = later {
+                take(Lane::Lifecycle, &record);
+            }
         }
         let mut taken = 0;
         while taken < BATCH
@@ -654,6 +665,11 @@ fn name(identities: &Identities, hierarchies: Hierarchies, record: &[u8], event:
 fn trimmed(record: &[u8]) -> &[u8] {
     let len = decode::<Header>(record).map_or(record.len(), |header| header.len as usize);
     record.get(..len).unwrap_or(record)
+}
+
+/// Returns when a record was made, in nanoseconds since boot.
+fn boot_ns(record: &[u8]) -> u64 {
+    decode::<Header>(record).map_or(0, |header| header.boot_ns)
 }
 
 /// Returns a record as a kill for memory, if it is one.

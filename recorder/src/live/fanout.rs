@@ -27,7 +27,7 @@ const DIRECTORY_AGE: Duration = Duration::from_secs(5);
 const DIRECTORY_AGE_MIN: Duration = Duration::from_secs(1);
 /// Of the past, most records of a lane that are looked at.
 const PAST_RECORDS: u64 = 50_000;
-/// Of the past, most bytes that a reader gets.
+/// Of the past, most bytes that a reader gets while it is the only one.
 const PAST_BYTES: usize = 4 << 20;
 
 /// The fan-out, not yet running.
@@ -202,6 +202,7 @@ impl Fanout {
     fn give_past(&mut self, subscriber: &mut Subscriber, window: &Window, since_boot_ns: u64) {
         let mut records: Vec<(u64, Lane, &[u8])> = Vec::new();
         let mut left_out = 0;
+        let most = subscriber.share(PAST_BYTES);
         for lane in Lane::ALL {
             let too_many = window.lane(lane).records.saturating_sub(PAST_RECORDS);
             for (index, record) in (0..).zip(window.records(lane)) {
@@ -239,18 +240,19 @@ impl Fanout {
             self.frames
                 .event(&mut bytes, subscriber.request.format, &entry);
             ends.push(bytes.len());
-            if bytes.len() > 2 * PAST_BYTES {
-                left_out += shorten(&mut bytes, &mut ends);
+            if bytes.len() > 2 * most {
+                left_out += shorten(&mut bytes, &mut ends, most);
             }
         }
-        left_out += shorten(&mut bytes, &mut ends);
+        left_out += shorten(&mut bytes, &mut ends, most);
+        bytes.shrink_to_fit();
         subscriber.give_past(bytes, left_out);
     }
 }
 
 /// Cuts the oldest frames so that the rest has room; returns how many.
-fn shorten(bytes: &mut Vec<u8>, ends: &mut Vec<usize>) -> u64 {
-    let too_much = bytes.len().saturating_sub(PAST_BYTES);
+fn shorten(bytes: &mut Vec<u8>, ends: &mut Vec<usize>, most: usize) -> u64 {
+    let too_much = bytes.len().saturating_sub(most);
     let last = ends.partition_point(|end| *end < too_much);
     let Some(&cut) = ends.get(last).filter(|_| too_much > 0) else {
         return 0;
@@ -318,10 +320,14 @@ mod tests {
     fn of_too_much_past_the_newest_stays() {
         let mut bytes = vec![b'a'; PAST_BYTES];
         let mut ends = vec![1, PAST_BYTES];
-        assert_eq!(shorten(&mut bytes, &mut ends), 0, "exactly full");
+        assert_eq!(
+            shorten(&mut bytes, &mut ends, PAST_BYTES),
+            0,
+            "exactly full"
+        );
         bytes.extend_from_slice(&[b'b'; 100]);
         ends.push(bytes.len());
-        assert_eq!(shorten(&mut bytes, &mut ends), 2);
+        assert_eq!(shorten(&mut bytes, &mut ends, PAST_BYTES), 2);
         assert_eq!((bytes.len(), ends.as_slice()), (100, &[100][..]));
     }
 }

@@ -8,10 +8,14 @@ use recorder_ebpf::abi::{Header, Lane};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::frame::{self, LOST, MISSED};
-use super::{Place, Request};
+use super::{LiveCounters, Place, Request};
 
-/// Most bytes that wait for a reader.
+/// Most bytes that wait for one reader.
 const QUEUE_BYTES: usize = 256 << 10;
+/// Most bytes that wait for all of them: many readers have smaller queues.
+const QUEUES_BYTES: usize = 4 << 20;
+/// Room for two chunks: less, and a reader that keeps up loses too.
+const _: () = assert!(QUEUES_BYTES / super::READERS_MAX as usize >= 2 * CHUNK_BYTES);
 /// Bytes that are handed over together.
 const CHUNK_BYTES: usize = 32 << 10;
 /// Room for the frames that say what is missing.
@@ -39,6 +43,7 @@ pub(super) struct Subscriber {
     pub(super) request: Request,
     chunks: UnboundedSender<Chunk>,
     queued: Arc<AtomicUsize>,
+    counters: Arc<LiveCounters>,
     chunk: Vec<u8>,
     lost: Missing,
     missed: Missing,
@@ -61,6 +66,7 @@ pub(super) fn pair(request: Request, place: Place) -> (Subscriber, Reader) {
         request,
         chunks: sender,
         queued: Arc::clone(&queued),
+        counters: Arc::clone(&place.0),
         chunk: Vec::new(),
         lost: Missing::default(),
         missed: Missing::default(),
@@ -97,10 +103,17 @@ impl Subscriber {
         last.is_some_and(|last| header.seq <= *last)
     }
 
+    /// Returns its part of what all readers have together.
+    pub(super) fn share(&self, bytes: usize) -> usize {
+        let readers = self.counters.readers.load(Ordering::Relaxed);
+        bytes / usize::try_from(readers).unwrap_or(usize::MAX).max(1)
+    }
+
     /// Gives it an event, or counts it as lost.
     pub(super) fn offer(&mut self, frame: &[u8]) -> bool {
         let waiting = self.queued.load(Ordering::Relaxed) + self.chunk.len();
-        if waiting + frame.len() + MARK_BYTES > QUEUE_BYTES {
+        let queue_bytes = self.share(QUEUES_BYTES).min(QUEUE_BYTES);
+        if waiting + frame.len() + MARK_BYTES > queue_bytes {
             self.lost.total += 1;
             return false;
         }
