@@ -197,6 +197,34 @@ fn a_target_that_hangs_delays_no_dump_and_no_end_and_is_said() {
 }
 
 #[test]
+fn a_reload_takes_new_targets_and_lets_old_ones_go() {
+    if !ready(&Need::RECORDING) {
+        return;
+    }
+    let ((old, to_old), (new, to_new)) = (server(0), server(0));
+    let target = |name: &str, url: &str| {
+        format!(
+            "[[notify]]\nname = \"{name}\"\nkind = \"webhook\"\nevents = [\"dump\"]\nurl = \"{url}\"\n"
+        )
+    };
+    let (_directory, config) = with_config(&target("old", &old));
+    let agent = agent_with(&config);
+    agent.trigger("to the old one");
+    let patience = Duration::from_secs(10);
+    to_old.recv_timeout(patience).expect("it is told");
+    fs::write(&config, target("new", &new)).expect("ours");
+    let reloaded = agent.run(["reload"]).expect_code(0);
+    assert!(!reloaded.to_string().contains("restart"), "{reloaded}");
+    agent.trigger("to the new one");
+    let told = to_new.recv_timeout(patience).expect("it is told");
+    told.expect("rule", "manual");
+    assert!(to_old.try_recv().is_err(), "it is told no more");
+    let targets = agent.status().all("notify");
+    assert_eq!(targets.len(), 1);
+    targets[0].expect("name", "new");
+}
+
+#[test]
 fn a_target_is_tried_by_hand_and_its_secrets_are_not_shown() {
     if !ready(&[Need::Agent]) {
         return;

@@ -66,14 +66,30 @@ impl Ruled {
 
 /// Runs a workload inside a cgroup.
 fn run_in(cgroup: &NamedCgroup, program: &Program, arguments: &[&str]) -> Ended {
+    let mut command = program.command(arguments);
+    enter(&mut command, &cgroup.processes());
+    Workload::start(&mut command).wait()
+}
+
+/// Lets a command begin inside a cgroup.
+fn enter(command: &mut Command, processes: &Path) {
     let mut entrance = fs::OpenOptions::new()
         .write(true)
-        .open(cgroup.processes())
+        .open(processes)
         .expect("it is ours");
-    let mut command = program.command(arguments);
     // SAFETY: the closure makes one system call, on a descriptor that is open.
     unsafe { command.pre_exec(move || entrance.write_all(b"0")) };
-    Workload::start(&mut command).wait()
+}
+
+/// A process that is ended with the test.
+struct Running(std::process::Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended, which is as good.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[test]
@@ -131,6 +147,29 @@ fn a_crash_loop_of_one_unit() {
 }
 
 #[test]
+fn a_named_service_that_ends_with_a_code() {
+    if !ready(&[Need::Root, Need::Btf, Need::Agent, Need::NamedCgroup]) {
+        return;
+    }
+    let unit = format!("recorder-billing-{}.service", std::process::id());
+    let ruled = ruled(
+        &format!(
+            "[[rule]]\nname = \"billing-exit\"\nevent = \"process.exit\"\n\
+             when = 'process.unit == \"{unit}\" && exit_code != 0'\n"
+        ),
+        &[],
+    );
+    let cgroup = NamedCgroup::new(&unit);
+    let program = Program::workload();
+    run_in(&cgroup, &program, &["exit", "0"]);
+    program.run(["exit", "3"]);
+    let failed = run_in(&cgroup, &program, &["exit", "3"]);
+    let dump = ruled.dump_by("billing-exit");
+    dump.incident().expect("subject.pid", failed.pid());
+    ruled.stats("billing-exit").expect("matched", 1);
+}
+
+#[test]
 fn any_oom_kill_in_a_pod() {
     if !ready(&[
         Need::Root,
@@ -158,8 +197,6 @@ fn any_oom_kill_in_a_pod() {
         std::process::id()
     );
     let cgroup = NamedCgroup::new(&pod);
-    // A cgroup is known a tick after it was made.
-    std::thread::sleep(Duration::from_millis(500));
     let inside = run_in(&cgroup, &program, &hog);
     let dump = ruled.dump_by("pod-oom");
     dump.incident().expect("subject.pid", inside.pid());
@@ -265,6 +302,95 @@ fn crashes_of_different_programs_on_one_core() {
 }
 
 #[test]
+fn a_program_that_crashes_at_once_is_known_by_its_executable() {
+    const CRASHES: usize = 50;
+    if !ready(&Need::RECORDING) {
+        return;
+    }
+    let program = Program::named("at-once");
+    let ruled = ruled(
+        &format!(
+            "[[rule]]\nname = \"at-once\"\nevent = \"signal.fatal\"\nwhen = 'process.exe == \"{}\"'\n\
+             collectors = [\"none\"]\n",
+            program.path().display()
+        ),
+        &[],
+    );
+    for _ in 0..CRASHES {
+        program.run(["segv-write", "0x1234"]);
+    }
+    ruled.stats("at-once").expect("matched", CRASHES);
+}
+
+#[test]
+fn names_that_nothing_has_are_told_before_they_are_trusted() {
+    if !ready(&Need::RECORDING) {
+        return;
+    }
+    let good = "[[notify]]\nname = \"on-call\"\nkind = \"journal\"\nrules = [\"oom-kill\", \"manual\"]\n\
+                [[rule]]\nname = \"r\"\nevent = \"oom.kill\"\nnotify = [\"on-call\"]\ncollectors = [\"none\"]\n";
+    let ruled = ruled(good, &[]);
+    let config = ruled.config.to_str().expect("UTF-8").to_owned();
+    let check =
+        |arguments: &[&str]| output(&mut recorder([&["rules", "check"], arguments].concat()));
+    // What is checked, what is in force and what is said of both is one.
+    let checked = check(&["--config", &config]).expect_code(0);
+    assert_eq!(checked.text().trim(), "valid: 7 rules, 6 in force");
+    let reloaded = ruled.agent.run(["reload"]).expect_code(0);
+    assert_eq!(reloaded.text().trim(), "reloaded: 7 rules, 6 in force");
+    for (right, wrong, line, told) in [
+        (
+            "notify = [\"on-call\"]",
+            "notify = [\"oncall\"]",
+            8,
+            "rule \"r\": notify: no target \"oncall\": did you mean \"on-call\"?",
+        ),
+        (
+            "rules = [\"oom-kill\"",
+            "rules = [\"oom-kil\"",
+            1,
+            "notify \"on-call\": rules: no rule \"oom-kil\": did you mean \"oom-kill\"?",
+        ),
+        (
+            "collectors = [\"none\"]",
+            "collectors = [\"procss\"]",
+            9,
+            "rule \"r\": collectors: no collector \"procss\": did you mean",
+        ),
+    ] {
+        fs::write(&ruled.config, good.replace(right, wrong)).expect("ours");
+        let told = format!("{config}:{line}: {told}");
+        let refused = check(&["--config", &config]).expect_code(USAGE);
+        assert!(refused.to_string().contains(&told), "{told}: {refused}");
+        let refused = ruled.agent.run(["reload"]).expect_code(1);
+        assert!(refused.to_string().contains(&told), "{told}: {refused}");
+        let refused = output(&mut recorder(["run", "--config", &config])).expect_code(USAGE);
+        assert!(refused.to_string().contains(&told), "{told}: {refused}");
+    }
+    // A file of rules may refer to what the configuration defines, and to what it defines itself.
+    fs::write(&ruled.config, good).expect("ours");
+    let new = ruled.config.with_file_name("new.toml");
+    let path = new.to_str().expect("UTF-8");
+    let rule = |target: &str| {
+        format!("[[rule]]\nname = \"n\"\nevent = \"oom.kill\"\nnotify = [\"{target}\"]\n")
+    };
+    for (text, code) in [
+        (rule("on-call"), 0),
+        (rule("other"), PROBLEMS),
+        (
+            format!(
+                "{}[[notify]]\nname = \"other\"\nkind = \"journal\"\n",
+                rule("other")
+            ),
+            0,
+        ),
+    ] {
+        fs::write(&new, text).expect("ours");
+        check(&["--config", &config, path]).expect_code(code);
+    }
+}
+
+#[test]
 fn samples_that_last_and_samples_that_change() {
     if !ready(&Need::RECORDING) {
         return;
@@ -294,6 +420,82 @@ fn samples_that_last_and_samples_that_change() {
 }
 
 #[test]
+fn memory_pressure_before_anything_fails() {
+    if !ready(&[Need::Root, Need::Btf, Need::Agent, Need::MemoryCgroup]) {
+        return;
+    }
+    // As the example, of a host that is less in need.
+    let ruled = ruled(
+        "[[rule]]\nname = \"memory-pressure\"\nevent = \"sample.system\"\n\
+         when = 'pressure.exists(p, p.resource == \"memory\" && p.some.avg10_percent > 1)'\nfor = \"3s\"\n",
+        &["--sample-interval", "500ms"],
+    );
+    let directory = recorder_tests::host::public_directory();
+    let file = directory.path().join("file");
+    let memory = MemoryCgroup::with_limit(16 << 20);
+    // Its pages are those of the cgroup that first has them: three times what it may have.
+    let mut write = Command::new("dd");
+    write.args([
+        "if=/dev/zero",
+        "bs=1M",
+        "count=48",
+        "conv=fsync",
+        "status=none",
+    ]);
+    write.arg(format!("of={}", file.display()));
+    enter(&mut write, &memory.processes());
+    if !write.status().expect("dd is there").success() {
+        return eprintln!("not tried: files are in memory here");
+    }
+    let readers: Vec<Running> = (0..3)
+        .map(|_| {
+            let mut read = Command::new("cat");
+            read.args(vec![&file; 2000]);
+            read.stdout(std::process::Stdio::null());
+            enter(&mut read, &memory.processes());
+            Running(read.spawn().expect("cat is there"))
+        })
+        .collect();
+    let dump = ruled.dump_by("memory-pressure");
+    drop(readers);
+    let incident = dump.incident();
+    assert!(incident.str("summary").ends_with("(for 3s)"), "{incident}");
+    ruled.stats("memory-pressure").expect("fired", 1);
+}
+
+#[test]
+fn swap_that_grows_from_one_sample_to_the_next() {
+    if !ready(&[Need::Root, Need::Btf, Need::Agent, Need::MemoryCgroup]) {
+        return;
+    }
+    let swap = match recorder_tests::host::Swap::add(64 << 20) {
+        Ok(swap) => swap,
+        Err(why) => return eprintln!("not tried: {why}"),
+    };
+    // The example, word for word.
+    let ruled = ruled(
+        "[[rule]]\nname = \"swap-growth\"\nevent = \"sample.system\"\nwhen = 'memory.swap_total_bytes > 0 && \
+         (previous.memory.swap_free_bytes - memory.swap_free_bytes) * 100.0 / memory.swap_total_bytes > 4.0'\n",
+        &[],
+    );
+    let memory = MemoryCgroup::with_limit(16 << 20);
+    memory.may_swap();
+    let processes = memory.processes();
+    let bytes = (40 << 20).to_string();
+    let hog = Program::workload().start([
+        "hog",
+        processes.to_str().expect("UTF-8"),
+        "0",
+        "anonymous",
+        &bytes,
+    ]);
+    let dump = ruled.dump_by("swap-growth");
+    dump.incident().expect("trigger.type", "sample.system");
+    ruled.stats("swap-growth").expect("errors", 0);
+    drop((hog, swap));
+}
+
+#[test]
 fn a_condition_that_errs_is_told_and_recording_goes_on() {
     if !ready(&Need::RECORDING) {
         return;
@@ -315,6 +517,15 @@ fn a_condition_that_errs_is_told_and_recording_goes_on() {
         .iter()
         .filter(|note| note.contains("rule \"errs\" errs"));
     assert_eq!(told.count(), 1, "{notes:?}");
+    // The verdict says so, and so does what people read.
+    let shown = ruled.agent.run(["status"]).expect_code(PROBLEMS);
+    let shown = shown.text();
+    assert!(shown.starts_with("degraded"), "{shown}");
+    assert!(
+        shown.contains("errs on a process.exit (it divides by zero)"),
+        "{shown}"
+    );
+    assert!(shown.contains("errs could not be decided on "), "{shown}");
 }
 
 #[test]

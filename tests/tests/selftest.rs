@@ -117,6 +117,13 @@ fn dumps_that_are_kept_verify() {
     agent.run(["verify", &dump]).expect_code(0);
     let shown = agent.run(["show", &dump]).expect_code(0);
     assert!(shown.text().contains("0x5e1f"), "{shown}");
+    // Nobody takes it for what it looks like.
+    let tagged = agent.run(["list", "--tag", "selftest", "--json"]);
+    let tagged = tagged.expect_code(0).json_lines();
+    assert!(
+        tagged.iter().any(|one| one.str("path") == dump),
+        "{tagged:?}"
+    );
 }
 
 #[test]

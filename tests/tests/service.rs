@@ -145,6 +145,14 @@ fn it_is_ready_when_it_records_and_pings_only_while_records_are_taken() {
     let again = manager.expect("WATCHDOG=1", WATCHDOG * 3);
     assert!(again.contains("STATUS=recording"), "{again}");
     assert!(!again.contains("READY=1"), "{again}");
+    // A reload is told at its beginning and at its end, whether it is asked for or signalled.
+    agent.run(["reload"]).expect_code(0);
+    let reloading = manager.expect("RELOADING=1", Duration::from_secs(5));
+    assert!(reloading.contains("MONOTONIC_USEC="), "{reloading}");
+    manager.expect("READY=1", Duration::from_secs(5));
+    agent.signal(Signal::HUP);
+    manager.expect("RELOADING=1", Duration::from_secs(5));
+    manager.expect("READY=1", Duration::from_secs(5));
 
     let crash = Program::workload().run(["segv-write", "0x1234"]);
     agent.dump_of(crash.pid());

@@ -5,6 +5,7 @@
 //! | main | starts, then the control plane: signals and the control socket |
 //! | `data` | the data plane: kernel rings, flight ring, incidents |
 //! | `dumps` | writes dumps |
+//! | `tags` | reads dumps once they are durable, and proposes tags |
 //! | `news` | keeps and says what becomes of incidents beside their dumps |
 //! | `samples` | samples the host, reads the kernel's log |
 //! | `live` | decodes records for who watches live, if anyone does |
@@ -22,6 +23,7 @@ mod reload;
 mod service;
 mod socket;
 mod status;
+mod tagger;
 mod writer;
 
 use std::io::Write as _;
@@ -66,6 +68,9 @@ const WRITER_QUEUE: usize = 8;
 
 /// News of incidents that wait to be taken; further ones are dropped and counted.
 const NEWS_QUEUE: usize = 1024;
+
+/// Dumps that wait to be looked at; further ones have no tags proposed.
+const TAGGER_QUEUE: usize = 64;
 
 /// How often processes are looked for that were forked and have executed nothing.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
@@ -184,6 +189,11 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
     let described = Arc::new(Mutex::new(described));
     let (notifier, notifications) =
         Notifier::start(&config.notify, warn).context("cannot start a thread to notify")?;
+    let (tagger, dumps_to_tag) = bounded(TAGGER_QUEUE);
+    let tagging = {
+        let store = Arc::clone(&store);
+        spawn("tags", move || tagger::run(&dumps_to_tag, &store))?
+    };
     let writer = Writer {
         store,
         limits: Limits {
@@ -197,6 +207,7 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
         status: Arc::clone(&dumps),
         commands: commands.clone(),
         notifier: notifier.clone(),
+        tagger,
         directory: Directory::default(),
         previous: previous.map(|old| (old, now_pair())),
     };
@@ -232,7 +243,7 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
         samples: sample_counters,
         dumps,
         live: live.clone(),
-        notifier,
+        notifier: notifier.clone(),
         watch: Mutex::default(),
     };
     let reloader = Arc::new(Reloader {
@@ -240,6 +251,7 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
         running: Mutex::new(config.clone()),
         described,
         commands: commands.clone(),
+        notifier: notifier.clone(),
     });
     let agent = api::Agent {
         commands: commands.clone(),
@@ -270,7 +282,7 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
         None => None,
     };
     say(&started);
-    drop(commands);
+    drop((commands, notifier));
     let served = control(listener, metrics, agent, reloader);
     drop::<Sender<()>>(stop_looking);
     if let Some(look) = look {
@@ -281,6 +293,7 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
     join(data)?;
     join(samples)?;
     join(writer)?;
+    join(tagging)?;
     join(news)?;
     // Who is to know of the last dumps.
     notifications.join();

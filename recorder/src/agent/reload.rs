@@ -16,6 +16,7 @@ use crate::harmless::escape;
 use crate::identity::{Directory, Naming};
 use crate::incident::Limits;
 use crate::ingest::{Command, Commands};
+use crate::notify::Notifier;
 use crate::rules::{self, Rehearsal, Rehearsing, RuleSet};
 
 /// Reads the configuration: the files of today below the flags of the start.
@@ -36,6 +37,7 @@ pub(super) struct Reloader {
     /// The same, as dumps describe it.
     pub(super) described: Arc<Mutex<serde_json::Value>>,
     pub(super) commands: Commands,
+    pub(super) notifier: Notifier,
 }
 
 /// Makes the rules of a configuration ready.
@@ -55,10 +57,13 @@ pub(super) fn limits(config: &RecordConfig) -> Limits {
 impl Reloader {
     /// Reads the configuration again and puts its rules in force; says how it went.
     pub(super) fn reload(&self) -> Result<ReloadReply, String> {
+        super::service::reloading();
         let done = self.try_reload();
+        super::service::reloaded();
         match &done {
             Ok(reply) => {
-                super::say(&format!("reloaded: {} rules in force", reply.rules));
+                let rules = rules::counted(reply.configured, reply.rules);
+                super::say(&format!("reloaded: {rules}"));
                 if !reply.needs_restart.is_empty() {
                     let settings = reply.needs_restart.join(", ");
                     super::warn(&format!(
@@ -82,6 +87,7 @@ impl Reloader {
         let rules = compile(&new).map_err(|error| error.to_string())?;
         let reply = ReloadReply {
             rules: rules.len() as u64,
+            configured: new.rules.len() as u64,
             needs_restart: needs_restart(&running, &new),
         };
         let mut next = running.clone();
@@ -94,12 +100,17 @@ impl Reloader {
             }
         }
         next.rules.clone_from(&new.rules);
+        next.notify.clone_from(&new.notify);
+        let targets = self.notifier.prepare(&new.notify);
+        let targets =
+            targets.map_err(|error| format!("cannot start a thread to notify: {error}"))?;
         let described = super::described(&next).map_err(|error| error.to_string())?;
         let (taken, when_taken) = oneshot::channel();
         let command = Command::Rules(Box::new(rules), limits(&next), taken);
         if !self.commands.send(command) || when_taken.blocking_recv().is_err() {
             return Err("the agent is stopping, or does not keep up".to_owned());
         }
+        self.notifier.put(targets);
         *self
             .described
             .lock()

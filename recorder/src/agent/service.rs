@@ -5,6 +5,7 @@
 //! | `READY=1` | the data plane has answered for the first time: from then on everything is recorded |
 //! | `WATCHDOG=1` | the data plane has answered again |
 //! | `STATUS=` | with each of its answers, and when it gives none |
+//! | `RELOADING=1` | the configuration is read again; `READY=1` follows, whether or not it was taken |
 //! | `STOPPING=1` | a signal ends the recording |
 //!
 //! The control plane asks the data plane, which answers in its own loop: if the thread that takes records hangs, the watchdog
@@ -63,6 +64,19 @@ pub(super) async fn keep_telling(agent: Arc<Agent>) {
         }
         sleep(interval.saturating_sub(asked.elapsed())).await;
     }
+}
+
+/// Says that the configuration is read again.
+pub(super) fn reloading() {
+    let mut message = vec![NotifyState::Reloading];
+    // Who is told without it, waits by other means.
+    message.extend(NotifyState::monotonic_usec_now());
+    let _ = sd_notify::notify(&message);
+}
+
+/// Says that it has been read: by then the new rules are in force, or the old ones still are.
+pub(super) fn reloaded() {
+    let _ = sd_notify::notify(&[NotifyState::Ready]);
 }
 
 /// Says that the recording ends.

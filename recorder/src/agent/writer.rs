@@ -1,10 +1,11 @@
 //! The thread that writes dumps.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Error, Result};
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::crash::Names;
 use super::news::notice;
@@ -38,6 +39,8 @@ pub(super) struct Writer {
     pub(super) status: Arc<Mutex<DumpStatus>>,
     pub(super) commands: Commands,
     pub(super) notifier: Notifier,
+    /// Who looks at dumps once they are durable.
+    pub(super) tagger: Sender<PathBuf>,
     /// Of the last dump.
     pub(super) directory: Directory,
     /// What the agent before this one left, and when this one began to record.
@@ -101,6 +104,8 @@ impl Writer {
                 self.commands.send(Command::Written(written.bytes));
                 let path = written.path.display().to_string();
                 super::say(&format!("dump {path} {summary}"));
+                // One that is not looked at has no tags proposed.
+                let _ = self.tagger.try_send(written.path.clone());
                 status.written += 1;
                 status.failed_in_a_row = 0;
                 status.durations.add(took);

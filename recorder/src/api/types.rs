@@ -357,6 +357,9 @@ pub struct TriggerReply {
 pub struct ReloadReply {
     /// Rules in force.
     pub rules: u64,
+    /// Rules that there are, with those that are off or can never match.
+    #[serde(default)]
+    pub configured: u64,
     /// Settings that have changed and that only a restart takes.
     pub needs_restart: Vec<String>,
 }

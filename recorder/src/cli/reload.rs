@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use crate::api::Client;
 use crate::config::Paths;
+use crate::rules::counted;
 
 /// Arguments of `recorder reload`.
 #[derive(clap::Args, Debug)]
@@ -22,7 +23,7 @@ pub fn run(args: &Args, paths: &Paths) -> Result<ExitCode> {
     let mut out = stdout().lock();
     match args.json {
         true => writeln!(out, "{}", serde_json::to_string(&reply)?)?,
-        false => writeln!(out, "reloaded: {} rules in force", reply.rules)?,
+        false => writeln!(out, "reloaded: {}", counted(reply.configured, reply.rules))?,
     }
     if !reply.needs_restart.is_empty() {
         let settings = reply.needs_restart.join(", ");

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! $ recorder rules check
-//! valid: 8 rules (/etc/recorder/recorder.toml)
+//! valid: 8 rules, 7 in force
 //! $ recorder rules test latest --rules new.toml
 //! $ recorder rules fields process.exit
 //! ```
@@ -21,7 +21,7 @@ use super::PROBLEMS;
 use super::reading;
 use super::text::{duration, plural};
 use crate::api::{Client, RehearseRequest};
-use crate::config::{Bytes, ConfigFile, Paths, RecordConfig};
+use crate::config::{Bytes, ConfigFile, Names, Paths, RecordConfig};
 use crate::event::reflect::{self, Kind, MESSAGES, MessageType};
 use crate::event::{ClockPair, Event};
 use crate::harmless::escape;
@@ -106,7 +106,13 @@ fn default_config() -> Result<RecordConfig> {
 }
 
 /// Returns the rules of a file beside the built-in ones, ready, and how they are written.
-fn of_file(path: &Path, config: &RecordConfig) -> Result<(RuleSet, Vec<RuleSpec>), Vec<Fault>> {
+///
+/// What they refer to must be among `names` or in the file, if it is known what there is.
+fn of_file(
+    path: &Path,
+    config: &RecordConfig,
+    names: Option<Names>,
+) -> Result<(RuleSet, Vec<RuleSpec>), Vec<Fault>> {
     let unread = |error: io::Error| {
         vec![Fault {
             path: Some(path.to_owned()),
@@ -119,32 +125,51 @@ fn of_file(path: &Path, config: &RecordConfig) -> Result<(RuleSet, Vec<RuleSpec>
     for rule in rules::read_text(Some(path), &text).map_err(|fault| vec![fault])? {
         rules::add(&mut specs, rule);
     }
-    let set = RuleSet::compile(&specs, &config.rule_settings())?;
-    Ok((set, specs))
+    let compiled = RuleSet::compile(&specs, &config.rule_settings());
+    let unknown = names.map_or_else(Vec::new, |mut names| {
+        names.add_file(&text);
+        names.faults(&specs)
+    });
+    match compiled {
+        Ok(set) if unknown.is_empty() => Ok((set, specs)),
+        Ok(_) => Err(unknown),
+        Err(faults) => Err([faults, unknown].concat()),
+    }
 }
 
 fn check(files: &[PathBuf], json: bool, file: &ConfigFile) -> Result<ExitCode> {
     let mut out = io::stdout().lock();
     if files.is_empty() {
         let config = configured(file)?;
+        let set = RuleSet::compile(&config.rules, &config.rule_settings());
+        let set = set.map_err(|faults| crate::config::ConfigError::Rules { faults })?;
         let names: Vec<_> = config.rules.iter().map(|rule| rule.name.as_str()).collect();
+        let in_force: Vec<_> = names.iter().filter(|name| set.has(name)).collect();
         match json {
             true => writeln!(
                 out,
                 "{}",
-                json!({"valid": true, "rules": names, "faults": []})
+                json!({"valid": true, "rules": names, "in_force": in_force, "faults": []})
             )?,
-            false => writeln!(out, "valid: {}", plural(names.len() as u64, "rule"))?,
+            false => writeln!(
+                out,
+                "valid: {}",
+                rules::counted(names.len() as u64, in_force.len() as u64)
+            )?,
         }
         return Ok(ExitCode::SUCCESS);
     }
     let config = default_config()?;
-    let (mut faults, mut names) = (Vec::new(), Vec::new());
+    // The host's own configuration says what there is to refer to; while it is broken, nobody knows.
+    let known = configured(file).ok().map(|config| Names::of(&config));
+    let (mut faults, mut names, mut in_force) = (Vec::new(), Vec::new(), Vec::new());
     for path in files {
-        match of_file(path, &config) {
-            Ok((_, specs)) => {
+        match of_file(path, &config, known.clone()) {
+            Ok((set, specs)) => {
                 let own = specs.into_iter().filter(|rule| rule.place.path.is_some());
-                names.extend(own.map(|rule| rule.name));
+                let own: Vec<String> = own.map(|rule| rule.name).collect();
+                in_force.extend(own.iter().filter(|name| set.has(name)).cloned());
+                names.extend(own);
             }
             Err(wrong) => faults.extend(wrong),
         }
@@ -158,10 +183,14 @@ fn check(files: &[PathBuf], json: bool, file: &ConfigFile) -> Result<ExitCode> {
         writeln!(
             out,
             "{}",
-            json!({"valid": texts.is_empty(), "rules": names, "faults": faults})
+            json!({"valid": texts.is_empty(), "rules": names, "in_force": in_force, "faults": faults})
         )?;
     } else if texts.is_empty() {
-        writeln!(out, "valid: {}", plural(names.len() as u64, "rule"))?;
+        writeln!(
+            out,
+            "valid: {}",
+            rules::counted(names.len() as u64, in_force.len() as u64)
+        )?;
     }
     for text in &texts {
         eprintln!("recorder: {}", escape(text));
@@ -195,7 +224,7 @@ fn test(
         let (config, set) = match rules {
             Some(path) => {
                 let config = default_config()?;
-                let set = of_file(path, &config)
+                let set = of_file(path, &config, None)
                     .map_err(|faults| crate::config::ConfigError::Rules { faults })?;
                 (config, set.0)
             }

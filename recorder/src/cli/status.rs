@@ -11,6 +11,7 @@ use crate::api::{Client, LaneStatus, Measurement, SampleStatus, Status};
 use crate::config::Paths;
 use crate::dump::ProbeState;
 use crate::health::Word;
+use crate::rules::RuleStats;
 
 /// Arguments of `recorder status`.
 #[derive(clap::Args, Debug)]
@@ -167,6 +168,7 @@ fn write(
         count(incidents.overflow),
         count(incidents.limited),
     )?;
+    rules_lines(out, &status.rules, palette)?;
     let dumps = &status.dumps;
     writeln!(
         out,
@@ -237,6 +239,35 @@ fn write(
         duration(status.usage.cpu_ns),
         bytes(status.usage.resident_bytes),
     )
+}
+
+fn rules_lines(out: &mut impl Write, rules: &[RuleStats], palette: Palette) -> io::Result<()> {
+    writeln!(
+        out,
+        "rules    {} in force; matched {} events, fired {} times",
+        rules.len(),
+        count(rules.iter().map(|rule| rule.matched).sum()),
+        count(rules.iter().map(|rule| rule.fired).sum()),
+    )?;
+    for rule in rules {
+        if let Some(why) = &rule.last_error {
+            let text = format!(
+                "         {} could not be decided on {} of its events, and did not match them: {why}",
+                rule.name,
+                count(rule.errors)
+            );
+            writeln!(out, "{}", palette.paint(Style::Yellow, &text))?;
+        }
+        if rule.groups_forgotten > 0 {
+            let text = format!(
+                "         {} has forgotten {} groups: there were too many",
+                rule.name,
+                count(rule.groups_forgotten)
+            );
+            writeln!(out, "{}", palette.paint(Style::Yellow, &text))?;
+        }
+    }
+    Ok(())
 }
 
 fn samples_lines(out: &mut impl Write, samples: &SampleStatus, palette: Palette) -> io::Result<()> {

@@ -23,17 +23,17 @@ use toml::de::{DeTable, DeValue};
 
 use super::settings::{SETTINGS, Setting};
 use super::suggest::nearest;
-use super::{Contradiction, RecordConfig};
-use crate::evidence::{Builtin, Collector};
+use super::{Contradiction, RecordConfig, references};
+use crate::evidence::Collector;
 use crate::notify::Target;
 use crate::rules::{self, Fault, RuleSet};
 
 /// Where the configuration is unless the user says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/recorder/recorder.toml";
 /// The tables that define collectors.
-const COLLECTOR: &str = "collector";
+pub(super) const COLLECTOR: &str = "collector";
 /// The tables that define who is told of incidents.
-const NOTIFY: &str = "notify";
+pub(super) const NOTIFY: &str = "notify";
 /// Longest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
@@ -127,46 +127,25 @@ impl From<Fault> for ConfigError {
     }
 }
 
-/// Checks the rules, and what refers to them.
+/// Checks the rules, and what refers to them and to what.
 fn check_rules(loaded: &Loaded) -> Result<(), ConfigError> {
     let config = &loaded.config;
-    RuleSet::compile(&config.rules, &config.rule_settings())
-        .map_err(|faults| ConfigError::Rules { faults })?;
-    let rules: Vec<&str> = config.rules.iter().map(|rule| rule.name.as_str()).collect();
-    let rules = [rules.as_slice(), &["manual"]].concat();
-    for collector in &config.collectors {
-        let Err(what) = collector.validate(&rules) else {
-            continue;
-        };
-        let text = format!("{COLLECTOR}: {what}");
-        return Err(match loaded.collectors.get(&collector.name) {
-            Some(Origin::File { path, line }) => ConfigError::Invalid {
-                path: path.clone(),
-                line: *line,
-                text,
-            },
-            _ => Contradiction(text).into(),
-        });
-    }
+    let compiled = RuleSet::compile(&config.rules, &config.rule_settings());
+    let mut faults = compiled.err().unwrap_or_default();
+    faults.extend(references::faults(loaded));
     for rule in &config.rules {
-        for name in rule.collectors.iter().flatten() {
-            let own = config.collectors.iter().map(|one| one.name.as_str());
-            let mut known = own.chain(Builtin::ALL.map(Builtin::name)).chain(["none"]);
-            if !known.any(|one| one == name) {
-                return Err(rule
-                    .fault("collectors", format!("no collector {name:?}"))
-                    .into());
-            }
-        }
         let before = rule.before.map(|time| time.0);
         if let (Some(before), Some(max_age)) = (before, config.max_age)
             && before > max_age
         {
             let text = "the ring keeps nothing as old: raise memory.max_age";
-            return Err(rule.fault("before", text).into());
+            faults.push(rule.fault("before", text));
         }
     }
-    Ok(())
+    match faults.is_empty() {
+        true => Ok(()),
+        false => Err(ConfigError::Rules { faults }),
+    }
 }
 
 impl ConfigFile {

@@ -4,6 +4,7 @@
 //! flags what the configuration files say.
 
 mod file;
+mod references;
 mod settings;
 mod socket;
 mod suggest;
@@ -27,9 +28,10 @@ use crate::rules::{self, RuleSpec};
 
 pub use file::{ConfigError, ConfigFile, Loaded, Origin};
 pub(crate) use file::{explained, line as line_of};
+pub use references::Names;
 pub use settings::{SETTINGS, Setting};
 pub use socket::{SocketMode, group_id};
-pub use suggest::nearest;
+pub use suggest::{nearest, no_such};
 
 use crate::sample::NOISE;
 

@@ -8,6 +8,15 @@ pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Opt
     (distance <= (word.chars().count() / 3).max(1)).then_some(candidate)
 }
 
+/// Returns a sentence that there is no such thing, and which may be meant.
+pub fn no_such(what: &str, name: &str, known: &[&str]) -> String {
+    match (nearest(name, known.iter().copied()), known) {
+        (Some(meant), _) => format!("no {what} {name:?}: did you mean {meant:?}?"),
+        (None, []) => format!("no {what} {name:?}: there is none"),
+        (None, known) => format!("no {what} {name:?}: there are {}", known.join(", ")),
+    }
+}
+
 /// Counts the letters to put in, take out, change or swap with their neighbour.
 fn distance(one: &str, other: &str) -> usize {
     let one: Vec<char> = one.chars().collect();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::builtin::Builtin;
-use crate::config::{Bytes, parse_duration, text_of_duration};
+use crate::config::{Bytes, no_such, parse_duration, text_of_duration};
 use crate::redact::Rules;
 
 /// A collector that the configuration defines.
@@ -192,11 +192,7 @@ impl Collector {
         }
         for rule in &self.rules {
             if !rules.contains(&rule.as_str()) {
-                let meant = crate::config::nearest(rule, rules.iter().copied());
-                return Err(match meant {
-                    Some(meant) => format!("rules: no rule {rule:?}: did you mean {meant:?}?"),
-                    None => format!("rules: no rule {rule:?}: there are {}", rules.join(", ")),
-                });
+                return Err(format!("rules: {}", no_such("rule", rule, rules)));
             }
         }
         Ok(())

@@ -24,6 +24,8 @@ const WAITING_MAX: u64 = 4;
 const DUMP_BYTES_MIN: u64 = 1 << 20;
 /// Attempts in a row after which a target of notifications counts as broken.
 const ATTEMPTS_MAX: u32 = 3;
+/// Rules that are named.
+const RULES_MAX: usize = 3;
 /// The wall clock is at least here: nanoseconds from 1970 to 2025. What says less was never set.
 const UNIX_NS_MIN: u64 = 1_735_689_600_000_000_000;
 
@@ -130,8 +132,17 @@ impl Watch {
         self.notices(status, now_boot_ns, &mut reasons);
         let errors = self.rule_errors.take(status.rule_errors, now_boot_ns);
         if errors > 0 {
+            let erring = status.rules.iter().filter(|rule| rule.errors > 0);
+            let erring: Vec<String> = erring
+                .take(RULES_MAX)
+                .map(|rule| {
+                    let why = rule.last_error.as_deref().unwrap_or("no reason given");
+                    format!("{} on a {} ({why})", rule.name, rule.event)
+                })
+                .collect();
             let text = format!(
-                "{errors} conditions of rules failed lately: `recorder rules check` says which"
+                "conditions of rules could not be decided {errors} times lately, and did not match: {}",
+                erring.join(", ")
             );
             reasons.push(Reason::new("rule-errors", text));
         }

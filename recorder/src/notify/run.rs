@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -18,13 +18,19 @@ use crate::api::NotifyStatus;
 const FAREWELL: Duration = Duration::from_secs(3);
 
 /// Tells every target, and never waits for one.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Notifier {
-    targets: Arc<Vec<Told>>,
+    targets: Arc<Mutex<Vec<Told>>>,
+    threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
+    log: fn(&str),
 }
 
-/// A target as the rest of the agent sees it.
+/// Targets that are ready to take the place of others.
 #[derive(Debug)]
+pub struct Prepared(Vec<Told>);
+
+/// A target as the rest of the agent sees it.
+#[derive(Clone, Debug)]
 struct Told {
     target: Arc<Target>,
     sender: Sender<Arc<Notice>>,
@@ -41,12 +47,12 @@ struct Shared {
 
 /// The threads, to be waited for.
 #[derive(Debug)]
-pub struct Threads(Vec<JoinHandle<()>>);
+pub struct Threads(Arc<Mutex<Vec<JoinHandle<()>>>>);
 
 impl Threads {
     /// Waits until each has told what it can; the last [`Notifier`] must be gone.
     pub fn join(self) {
-        for thread in self.0 {
+        for thread in locked(&self.0).drain(..) {
             // One that panicked has nothing more to tell.
             let _ = thread.join();
         }
@@ -60,39 +66,64 @@ impl Notifier {
     ///
     /// If a thread cannot be started.
     pub fn start(targets: &[Target], log: fn(&str)) -> io::Result<(Self, Threads)> {
-        let mut told = Vec::new();
-        let mut threads = Vec::new();
-        for target in targets.iter().filter(|target| target.enabled) {
-            let target = Arc::new(target.clone());
-            let (sender, receiver) = bounded(WAITING_MAX);
-            let shared = Arc::new(Shared::default());
-            let worker = Worker {
-                queue: Queue::new(target.retry_for),
-                sender: Way::new(&target)?,
-                target: Arc::clone(&target),
-                shared: Arc::clone(&shared),
-                start: Instant::now(),
-                log,
-            };
-            worker.publish(|_| {});
-            let thread = thread::Builder::new().name("notify".to_owned());
-            threads.push(thread.spawn(move || worker.run(&receiver))?);
-            told.push(Told {
-                target,
-                sender,
-                shared,
-            });
-        }
         let notifier = Self {
-            targets: Arc::new(told),
+            targets: Arc::default(),
+            threads: Arc::default(),
+            log,
         };
-        Ok((notifier, Threads(threads)))
+        notifier.put(notifier.prepare(targets)?);
+        let threads = Threads(Arc::clone(&notifier.threads));
+        Ok((notifier, threads))
+    }
+
+    /// Makes other targets ready: each that is as before keeps what waits for it.
+    ///
+    /// # Errors
+    ///
+    /// If a thread cannot be started; then nothing has changed.
+    pub fn prepare(&self, targets: &[Target]) -> io::Result<Prepared> {
+        let old = locked(&self.targets).clone();
+        let told = |target: &Target| match old.iter().find(|told| *told.target == *target) {
+            Some(told) => Ok(told.clone()),
+            None => self.begin(target),
+        };
+        let enabled = targets.iter().filter(|target| target.enabled);
+        Ok(Prepared(enabled.map(told).collect::<io::Result<_>>()?))
+    }
+
+    /// Tells these from now on. The others are told once more what waits for them, and then nothing.
+    pub fn put(&self, Prepared(targets): Prepared) {
+        *locked(&self.targets) = targets;
+        locked(&self.threads).retain(|thread| !thread.is_finished());
+    }
+
+    fn begin(&self, target: &Target) -> io::Result<Told> {
+        let target = Arc::new(target.clone());
+        let (sender, receiver) = bounded(WAITING_MAX);
+        let shared = Arc::new(Shared::default());
+        let worker = Worker {
+            queue: Queue::new(target.retry_for),
+            sender: Way::new(&target)?,
+            target: Arc::clone(&target),
+            shared: Arc::clone(&shared),
+            start: Instant::now(),
+            log: self.log,
+        };
+        worker.publish(|_| {});
+        let thread = thread::Builder::new().name("notify".to_owned());
+        let thread = thread.spawn(move || worker.run(&receiver))?;
+        locked(&self.threads).push(thread);
+        Ok(Told {
+            target,
+            sender,
+            shared,
+        })
     }
 
     /// Tells those that want to hear of this.
     pub fn tell(&self, notice: Notice) {
         let notice = Arc::new(notice);
-        for told in self.targets.iter() {
+        for told in locked(&self.targets).iter() {
             if told.target.wants(&notice) && told.sender.try_send(Arc::clone(&notice)).is_err() {
                 told.shared.missed.fetch_add(1, Ordering::Relaxed);
             }
@@ -102,14 +133,17 @@ impl Notifier {
     /// Returns what became of the notifications.
     pub fn status(&self) -> Vec<NotifyStatus> {
         let of = |told: &Told| {
-            let status = told.shared.status.lock();
-            let mut status = status.unwrap_or_else(PoisonError::into_inner).clone();
+            let mut status = locked(&told.shared.status).clone();
             status.waiting += told.sender.len() as u64;
             status.dropped += told.shared.missed.load(Ordering::Relaxed);
             status
         };
-        self.targets.iter().map(of).collect()
+        locked(&self.targets).iter().map(of).collect()
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Tries a target once, here and now.
@@ -255,8 +289,7 @@ impl Worker {
 
     /// Says how it goes.
     fn publish(&self, change: impl FnOnce(&mut NotifyStatus)) {
-        let status = self.shared.status.lock();
-        let mut status = status.unwrap_or_else(PoisonError::into_inner);
+        let mut status = locked(&self.shared.status);
         if status.name.is_empty() {
             status.name.clone_from(&self.target.name);
             status.kind = self.target.kind.name().to_owned();

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Notice;
 use super::message::Shape;
-use crate::config::{nearest, parse_duration, text_of_duration};
+use crate::config::{no_such, parse_duration, text_of_duration};
 use crate::incident::Severity;
 
 /// Somebody, or something, that is told of incidents.
@@ -302,10 +302,7 @@ impl Target {
     pub fn validate_rules(&self, rules: &[&str]) -> Result<(), String> {
         for rule in &self.rules {
             if !rules.contains(&rule.as_str()) {
-                return Err(match nearest(rule, rules.iter().copied()) {
-                    Some(meant) => format!("rules: no rule {rule:?}: did you mean {meant:?}?"),
-                    None => format!("rules: no rule {rule:?}: there are {}", rules.join(", ")),
-                });
+                return Err(format!("rules: {}", no_such("rule", rule, rules)));
             }
         }
         Ok(())

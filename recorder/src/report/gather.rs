@@ -6,7 +6,7 @@ use std::io;
 use jiff::Timestamp;
 
 use super::accounting::{Busy, Ended, Ledger};
-use super::class::{Case, Signs};
+use super::class::{Case, Flag, Signs};
 use super::host::Samples;
 use super::sift::Sift;
 use super::{Recording, Report, Subject, Words};
@@ -41,6 +41,22 @@ pub fn gather(dump: &Dump, words: Words) -> io::Result<(Report, Damages, u64)> {
     let damages = events.damages().clone();
     let unknown = events.unknown();
     Ok((gathering.finish(dump, &damages, unknown), damages, unknown))
+}
+
+/// Returns what stands out in a dump.
+///
+/// # Errors
+///
+/// Only what the file system reports.
+pub fn flags(dump: &Dump) -> io::Result<Vec<Flag>> {
+    let loss: Option<LossLedger> = dump.metadata(LOSS);
+    let is_lossy = loss.is_some_and(|loss| loss.verdict == Verdict::Lossy);
+    let words = Words {
+        describe: |_| String::new(),
+        coverage: Vec::new(),
+        missing: is_lossy.then(|| "records of its window were lost".to_owned()),
+    };
+    Ok(gather(dump, words)?.0.flags)
 }
 
 /// What a reading has gathered so far.

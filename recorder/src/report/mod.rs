@@ -23,7 +23,7 @@ use crate::incident::Incident;
 
 pub use accounting::{Accounting, Busy, Ended, Usage};
 pub use class::{Cause, CauseClass, Flag};
-pub use gather::gather;
+pub use gather::{flags, gather};
 pub use host::{MEASURES, Measure, Series};
 pub use html::{STYLE, html, plain, policy};
 pub use markdown::markdown;

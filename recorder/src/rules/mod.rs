@@ -28,3 +28,11 @@ pub use count::GROUPS_MAX;
 pub use rehearse::{Rehearsal, RehearsedIncident, RehearsedRule, Rehearsing};
 pub use set::{Fired, RuleSet, RuleStats, Settings, TOPICS_MAX};
 pub use spec::{Fault, Place, RuleSpec, TABLE, Time, add, builtin, read, read_text};
+
+/// Returns how many rules there are, and how many of them can fire, in words.
+pub fn counted(rules: u64, in_force: u64) -> String {
+    match rules {
+        1 => format!("1 rule, {in_force} in force"),
+        _ => format!("{rules} rules, {in_force} in force"),
+    }
+}

@@ -12,7 +12,7 @@ use super::eval::{self, Failed, Subject, Value};
 use super::node::{Constant, Node};
 use super::raw::Raw;
 use super::spec::{Fault, RuleSpec, Time};
-use crate::config::{nearest, saturating_ns};
+use crate::config::{nearest, no_such, saturating_ns};
 use crate::event::Body;
 use crate::event::reflect::{self, Reflect};
 use crate::incident::{Severity, Span};
@@ -143,19 +143,14 @@ impl RuleSet {
                 Err(fault) => faults.extend(fault),
             }
         }
-        let names = || {
-            specs
-                .iter()
-                .map(|spec| spec.name.as_str())
-                .chain(["manual"])
-        };
+        let names = specs.iter().map(|spec| spec.name.as_str());
+        let names: Vec<&str> = names.chain(["manual"]).collect();
         for name in settings.spans.keys() {
-            if !names().any(|one| one == name) {
-                let there = names().collect::<Vec<_>>().join(", ");
+            if !names.contains(&name.as_str()) {
                 faults.push(Fault {
                     path: None,
                     line: 0,
-                    text: format!("--rule-window {name}: no such rule: there are {there}"),
+                    text: format!("--rule-window: {}", no_such("rule", name, &names)),
                 });
             }
         }
@@ -327,6 +322,11 @@ impl RuleSet {
     /// Returns how many rules are in force.
     pub fn len(&self) -> usize {
         self.rules.len()
+    }
+
+    /// Returns whether a rule is in force.
+    pub fn has(&self, name: &str) -> bool {
+        self.rules.iter().any(|rule| rule.spec.name == name)
     }
 
     /// Returns whether no rule is in force.

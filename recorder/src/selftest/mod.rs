@@ -117,11 +117,14 @@ pub fn run(paths: &Paths, options: Options) -> Result<Vec<Step>> {
     };
     let searches = test.search()?;
     steps.extend(searches.iter().map(Search::judge));
-    if !options.keep {
-        proof::remove(Path::new(&test.status.dumps_dir), &test.name, &searches)
-            .context("cannot remove the test's dumps")?;
-    } else if let Some(own) = own {
-        own.keep();
+    let dumps = Path::new(&test.status.dumps_dir);
+    if options.keep {
+        proof::tag(dumps, &test.name, &searches).context("cannot tag the test's dumps")?;
+        if let Some(own) = own {
+            own.keep();
+        }
+    } else {
+        proof::remove(dumps, &test.name, &searches).context("cannot remove the test's dumps")?;
     }
     Ok(steps)
 }

@@ -5,17 +5,21 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+use anyhow::Result;
+
 use super::failing::{Failing, Outcome};
 use super::{Failure, State, Step, fail};
 use crate::event::Body;
 use crate::harmless::escape_short;
 use crate::incident::Incident;
 use crate::read::{self, Dump};
-use crate::store;
+use crate::store::{self, Access, Catalog, Entry};
 use crate::units::duration;
 
 /// How much the clock of a file system may be behind.
 const CLOCK_SLACK: Duration = Duration::from_secs(2);
+/// What kept dumps are tagged with.
+const TAG: &str = "selftest";
 /// Longest summary that is repeated.
 const SUMMARY_MAX: usize = 80;
 
@@ -92,8 +96,28 @@ impl Search {
     }
 }
 
-/// Removes the dumps that the test made: those of its failures, and the one that it asked for.
+/// Removes the dumps that the test made.
 pub(super) fn remove(directory: &Path, name: &str, searches: &[Search]) -> io::Result<()> {
+    made(directory, name, searches)?
+        .iter()
+        .try_for_each(Entry::remove)
+}
+
+/// Gives the dumps that the test made a tag, so that nobody takes them for what they look like.
+pub(super) fn tag(directory: &Path, name: &str, searches: &[Search]) -> Result<()> {
+    let state = directory.parent().unwrap_or(directory);
+    let mut catalog = Catalog::open(state, Access::Write)?;
+    for entry in made(directory, name, searches)? {
+        if let Some(incident) = Dump::open(&entry.path)?.incident() {
+            catalog.annotate(&incident.id.to_string(), &|said, _| said.tag(TAG))?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns the dumps that the test made: those of its failures, and the one that it asked for.
+fn made(directory: &Path, name: &str, searches: &[Search]) -> io::Result<Vec<Entry>> {
+    let mut made = Vec::new();
     for entry in store::dumps(directory)? {
         let of_failure = searches
             .iter()
@@ -104,10 +128,10 @@ pub(super) fn remove(directory: &Path, name: &str, searches: &[Search]) -> io::R
             Some(incident.reason.as_deref() == Some(name))
         };
         if of_failure || asked_for() == Some(true) {
-            entry.remove()?;
+            made.push(entry);
         }
     }
-    Ok(())
+    Ok(made)
 }
 
 /// Looks at the dumps that have come since.

@@ -4,7 +4,7 @@
 //! it is ever written again, and so that it is not lost with the catalog. Two commands at once take turns by a [lock](super::lock)
 //! on the directory.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
@@ -40,7 +40,10 @@ pub struct Annotations {
     /// Tags that people gave it.
     #[serde(default)]
     pub tags: BTreeSet<String>,
-    /// Tags of its rule that people took away.
+    /// Tags that the recorder proposes, and why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub proposed: BTreeMap<String, String>,
+    /// Tags of its rule, or proposed, that people took away.
     #[serde(default)]
     pub removed_tags: BTreeSet<String>,
     /// What they wrote, oldest first.
@@ -118,12 +121,14 @@ impl Annotations {
             incident: _,
             pinned,
             tags,
+            proposed,
             removed_tags,
             notes,
             other,
         } = self;
         !pinned
             && tags.is_empty()
+            && proposed.is_empty()
             && removed_tags.is_empty()
             && notes.is_empty()
             && other.is_empty()
@@ -150,8 +155,16 @@ impl Annotations {
     /// Takes a tag away; `by_rule` if it came with the incident.
     pub fn untag(&mut self, tag: &str, by_rule: bool) {
         self.tags.remove(tag);
+        let by_rule = by_rule || self.proposed.contains_key(tag);
         if by_rule && self.removed_tags.len() < TAGS_MAX {
             self.removed_tags.insert(tag.to_owned());
+        }
+    }
+
+    /// Proposes a tag; what people took away stays away.
+    pub fn propose(&mut self, tag: &str, why: &str) {
+        if self.proposed.len() < TAGS_MAX {
+            self.proposed.insert(tag.to_owned(), why.to_owned());
         }
     }
 
@@ -184,6 +197,7 @@ impl Annotations {
     pub(super) fn effective_tags(&self, of_incident: &[String]) -> Vec<String> {
         let kept = of_incident
             .iter()
+            .chain(self.proposed.keys())
             .filter(|tag| !self.removed_tags.contains(*tag));
         let all: BTreeSet<&String> = kept.chain(&self.tags).collect();
         all.into_iter().cloned().collect()
@@ -228,6 +242,14 @@ mod tests {
         said.untag("crash", true);
         said.tag("mine").expect("a tag");
         assert_eq!(said.effective_tags(&of_rule), ["disk", "mine"]);
+        said.propose("memory", "it ran out");
+        assert_eq!(said.effective_tags(&of_rule), ["disk", "memory", "mine"]);
+        said.untag("memory", false);
+        // It is not proposed again.
+        said.propose("memory", "it ran out");
+        assert_eq!(said.effective_tags(&of_rule), ["disk", "mine"]);
+        said.removed_tags.remove("memory");
+        said.proposed.clear();
         said.tag("crash").expect("a tag");
         said.untag("mine", false);
         assert_eq!(said.effective_tags(&of_rule), ["crash", "disk"]);

@@ -11,7 +11,8 @@ use std::time::Duration;
 use rustix::fs::statvfs;
 use thiserror::Error;
 
-use super::catalog::{Access, Catalog, CatalogError, Counted, Unwritten};
+use super::annotations::Annotations;
+use super::catalog::{Access, Catalog, CatalogError, ChangeError, Counted, FindError, Unwritten};
 use super::eviction::{Bounds, Candidate, decide};
 use super::lock::Turn;
 use crate::dump::TEMPORARY_PREFIX;
@@ -233,6 +234,24 @@ impl Store {
         self.hear(&catalog);
         self.measure(&candidates);
         Ok(())
+    }
+
+    /// Proposes tags, and why, for the incident with this id. One that is gone again has none.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError`]: then it has none either.
+    pub fn propose(&self, id: &str, tags: &[(&str, String)]) -> Result<(), ChangeError> {
+        let catalog = Catalog::open(&self.state_dir, Access::Write);
+        let mut catalog = catalog.map_err(FindError::from)?;
+        let propose = |said: &mut Annotations, _: &[String]| {
+            tags.iter().for_each(|(tag, why)| said.propose(tag, why));
+            Ok(())
+        };
+        match catalog.annotate(id, &propose) {
+            Ok(_) | Err(ChangeError::Find(FindError::None { .. })) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Keeps what is known of an incident that has no dump.

@@ -8,6 +8,7 @@ mod detached;
 mod failing;
 pub mod guest;
 mod loop_device;
+mod swap;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -18,6 +19,7 @@ pub use cgroup::{MemoryCgroup, NamedCgroup, unified_cgroup_id};
 pub use detached::{FileSystem, Mounted};
 pub use failing::{FailingDisk, FailingExt4, failing_ext4, write_back};
 pub use loop_device::LoopDevice;
+pub use swap::Swap;
 
 /// Returns whether the kernel has this file system now.
 pub(crate) fn has_file_system(name: &str) -> bool {
