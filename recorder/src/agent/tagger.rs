@@ -15,7 +15,12 @@ use crate::store::Store;
 pub(super) fn run(dumps: &Receiver<PathBuf>, store: &Store) {
     super::give_way();
     for path in dumps {
-        if let Err(error) = propose(&path, store) {
+        let done = propose(&path, store);
+        store
+            .take_said()
+            .iter()
+            .for_each(|sentence| super::warn(sentence));
+        if let Err(error) = done {
             super::warn(&format!(
                 "no tags are proposed for {}: {error:#}",
                 path.display()

@@ -248,7 +248,9 @@ impl Store {
             tags.iter().for_each(|(tag, why)| said.propose(tag, why));
             Ok(())
         };
-        match catalog.annotate(id, &propose) {
+        let done = catalog.annotate(id, &propose);
+        self.hear(&catalog);
+        match done {
             Ok(_) | Err(ChangeError::Find(FindError::None { .. })) => Ok(()),
             Err(error) => Err(error),
         }
