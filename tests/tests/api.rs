@@ -37,7 +37,8 @@ fn lost_events_degrade_the_verdict_and_say_so() {
     if !ready(&Need::RECORDING) {
         return;
     }
-    let agent = Agent::start();
+    // Held to no rate: what finds no room is lost.
+    let agent = Agent::start_with(&Options::with(["--limit-processes-per-second", "0"]));
     agent.signal(Signal::STOP);
     Program::workload().run(["flood", "50000"]);
     agent.signal(Signal::CONT);

@@ -27,8 +27,6 @@ use reader::Subscriber;
 
 /// Most readers at once.
 pub const READERS_MAX: u64 = 64;
-/// Readers that wait to be taken in.
-const SUBSCRIPTIONS: usize = 16;
 
 /// How events are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,7 +72,7 @@ pub struct Live {
 impl Live {
     /// Makes the way there, and where it arrives.
     fn new() -> (Self, Receiver<Subscriber>) {
-        let (subscriptions, arriving) = bounded(SUBSCRIPTIONS);
+        let (subscriptions, arriving) = bounded(READERS_MAX as usize);
         let live = Self {
             subscriptions,
             counters: Arc::default(),
