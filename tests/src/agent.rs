@@ -141,6 +141,14 @@ impl Agent {
         self.stderr.so_far()
     }
 
+    /// Waits until it has said this on stderr.
+    #[track_caller]
+    pub fn wait_for_note(&self, text: &str) {
+        self.stderr.wait_for(text, |lines| {
+            lines.iter().any(|line| line.contains(text)).then_some(())
+        });
+    }
+
     /// Returns a command of the recorder that works with this agent's directories.
     pub fn recorder<I: IntoIterator<Item: AsRef<OsStr>>>(&self, arguments: I) -> Command {
         let mut command = recorder(arguments);

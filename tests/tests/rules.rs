@@ -545,6 +545,7 @@ fn over_the_limit_incidents_are_told_without_a_dump() {
             status.number("incidents.limited") == 3
         });
     status.expect("incidents.opened", 1);
+    ruled.agent.wait_for_note("no dump of");
     let notes = ruled.agent.notes();
     let told = notes
         .iter()
