@@ -57,6 +57,8 @@ pub struct Perfetto {
     /// The last name of each process that is not named yet, by its track. A reader keeps the first name it meets, and
     /// between fork and exec that is the parent's.
     names: HashMap<u64, (Id, String)>,
+    /// Effects so far of each event that is the cause of any, by its order.
+    effects: HashMap<u64, u8>,
     /// Tracks of the host that are described.
     described: HashSet<u64>,
     alive: HashMap<Id, Alive>,
@@ -110,12 +112,15 @@ impl Stream for Perfetto {
             name: Some((origin.describe)(&entry.body)),
             categories,
             debug_annotations: arguments,
-            // A flow that nothing ends is not drawn.
-            flow_ids: may_be_a_cause(&entry.body)
-                .then(|| flow(entry.order))
+            // A flow ends at one effect, and one that nothing ends is not drawn.
+            flow_ids: (0..effects_max(&entry.body))
+                .map(|number| flow(entry.order, number))
+                .collect(),
+            terminating_flow_ids: entry
+                .cause
+                .map(|cause| self.ends(cause))
                 .into_iter()
                 .collect(),
-            terminating_flow_ids: entry.cause.map(flow).into_iter().collect(),
             ..TrackEvent::default()
         };
         put(out, at, event);
@@ -216,6 +221,16 @@ impl Perfetto {
         if let Some((id, name)) = self.names.remove(&track) {
             describe_process(out, id, &[], &name);
         }
+    }
+
+    /// Returns the flow that ends at the next effect of an event.
+    fn ends(&mut self, cause: u64) -> u64 {
+        if self.effects.len() >= ALIVE_MAX {
+            self.effects.clear();
+        }
+        let effects = self.effects.entry(cause).or_default();
+        *effects = effects.saturating_add(1);
+        flow(cause, *effects - 1)
     }
 
     /// Returns where the slice of a process begins: at its start, if that is inside of the window.
@@ -350,20 +365,21 @@ fn hash(parts: &[&[u8]]) -> u64 {
     hash | 1
 }
 
-/// Returns the id of the flow that leaves an event.
-fn flow(order: u64) -> u64 {
-    order
+/// Returns the id of one of the flows that leave an event.
+fn flow(order: u64, number: u8) -> u64 {
+    hash(&[b"flow", &order.to_le_bytes(), &[number]])
 }
 
-fn may_be_a_cause(body: &Body) -> bool {
-    matches!(
-        body,
-        Body::SignalFatal(_)
-            | Body::OomKill(_)
-            | Body::SignalSent(_)
-            | Body::ProcessExit(_)
-            | Body::IoError(_)
-    )
+/// Returns how many effects an event may have that are drawn.
+fn effects_max(body: &Body) -> u8 {
+    match body {
+        // It has a signal, an exit, and the samples of who had the memory.
+        Body::OomKill(_) => 8,
+        Body::SignalFatal(_) | Body::SignalSent(_) | Body::IoError(_) => 4,
+        // There are many, and few have any.
+        Body::ProcessExit(_) => 1,
+        _ => 0,
+    }
 }
 
 fn sequenced() -> Packet {
