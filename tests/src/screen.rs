@@ -105,6 +105,26 @@ impl Screen {
         self.until(text, |screen| screen.contains(text))
     }
 
+    /// Presses a key until the screen has a text.
+    #[track_caller]
+    pub fn press_until(&mut self, key: &str, text: &str) -> String {
+        for _ in 0..40 {
+            let shown = self.parser.screen().contents();
+            if shown.contains(text) {
+                return shown;
+            }
+            self.press(key);
+            while let Ok(bytes) = self.output.recv_timeout(Duration::from_millis(300)) {
+                self.parser.process(&bytes);
+                self.raw.extend(bytes);
+            }
+        }
+        panic!(
+            "{key:?} does not lead to {text}:\n{}",
+            self.parser.screen().contents()
+        );
+    }
+
     /// Gives the terminal another size.
     pub fn resize(&mut self, columns: u16, rows: u16) {
         let tty = std::fs::read_to_string(&self.tty).expect("it was written");

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::death::Joiner;
 use crate::event::Body;
-use crate::harmless::escape;
+use crate::harmless::{escape, escape_short};
 use crate::read::Entry;
 
 use super::Words;
@@ -14,6 +14,9 @@ use super::index::Index;
 const CHAIN_MAX: usize = 8;
 /// Most effects that are named.
 pub const EFFECTS_MAX: usize = 8;
+
+/// Most characters of a value: a memory of a stack has thousands, and `show --json` has them all.
+const VALUE_MAX: usize = 256;
 
 /// How a line stands out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,7 +154,11 @@ fn fields(body: &Body, lines: &mut Vec<Line>) {
         let width = all.iter().map(|(path, _)| path.len()).max().unwrap_or(0);
         let width = width.min(24);
         let line = |(path, value): &(String, String)| {
-            plain(format!("{:width$}  {}", escape(path), escape(value)))
+            plain(format!(
+                "{:width$}  {}",
+                escape(path),
+                escape_short(value, VALUE_MAX)
+            ))
         };
         lines.extend(all.iter().map(line));
     }

@@ -1,6 +1,6 @@
 //! What a key changes.
 
-use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::detail::EFFECTS_MAX;
 use super::hunt::Search;

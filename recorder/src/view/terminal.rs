@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use ratatui::DefaultTerminal;
-use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
@@ -131,25 +131,40 @@ fn show(
 ///
 /// A terminal that is gone, of which `event::poll` would not come back.
 fn is_there(patience: Duration) -> io::Result<bool> {
+    // Keys that were read together with one that was taken; without patience nothing is read.
+    if event::poll(Duration::ZERO)? {
+        return Ok(true);
+    }
+    let read = match await_input(patience)? {
+        true => event::poll(PATIENCE),
+        false if patience.is_zero() => Ok(false),
+        // The terminal may have another size.
+        false => event::poll(Duration::from_millis(1)),
+    };
+    match read {
+        // A signal: its flag says more.
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
+        other => other,
+    }
+}
+
+/// Waits for input, a signal, or the end of patience; tells whether there is input.
+fn await_input(patience: Duration) -> io::Result<bool> {
     let timeout = Timespec::try_from(patience).unwrap_or_default();
     let stdin = io::stdin();
     let mut input = [PollFd::new(&stdin, PollFlags::IN)];
     match poll(&mut input, Some(&timeout)) {
-        // A signal: its flag says more, or the terminal has another size.
-        Ok(_) | Err(Errno::INTR) => {}
+        Ok(_) => {}
+        Err(Errno::INTR) => return Ok(false),
         Err(error) => return Err(error.into()),
     }
     let [input] = input;
-    if input.revents().intersects(PollFlags::HUP | PollFlags::ERR) {
-        return Err(io::Error::new(
+    match input.revents().intersects(PollFlags::HUP | PollFlags::ERR) {
+        true => Err(io::Error::new(
             io::ErrorKind::UnexpectedEof,
             "the terminal is gone",
-        ));
-    }
-    match event::poll(Duration::ZERO) {
-        // A signal: its flag says more.
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
-        other => other,
+        )),
+        false => Ok(input.revents().contains(PollFlags::IN)),
     }
 }
 
