@@ -21,8 +21,10 @@ pub const TEXT_MAX: usize = 4096;
 const PARTS_MAX: usize = 1000;
 /// Deepest nesting of one.
 const NESTING_MAX: u16 = 64;
-/// Stack for the parser; what it does not touch takes no memory.
-const STACK_BYTES: usize = 256 << 20;
+/// Stack for the parser, and more of it for each byte of text. What it does not touch takes no memory, but a small host gives no
+/// address space beyond what memory it has.
+const STACK_BYTES: usize = 2 << 20;
+const STACK_BYTES_PER_BYTE: usize = 64 << 10;
 
 /// Fields that only the writer of dumps or a reader fills, and what to use instead.
 const LATE: &[(&str, &str, &str)] = &[
@@ -166,10 +168,11 @@ pub(super) fn condition(text: &str, scope: &Scope<'_>) -> Result<Checked, Wrong>
 
 /// Checks a text that is to be a value.
 ///
-/// The parser goes as deep as its text: it gets a stack for the deepest that there can be.
+/// The parser goes as deep as its text: it gets a stack for the deepest that a text of this length can be.
 pub(super) fn expression(text: &str, scope: &Scope<'_>) -> Result<Checked, Wrong> {
     std::thread::scope(|threads| {
-        let parser = std::thread::Builder::new().stack_size(STACK_BYTES);
+        let stack = STACK_BYTES + STACK_BYTES_PER_BYTE * text.len().min(TEXT_MAX);
+        let parser = std::thread::Builder::new().stack_size(stack);
         let wrong = |text: &str| Wrong {
             line: 1,
             text: text.to_owned(),
