@@ -11,7 +11,7 @@ use super::outcome::{Outcome, Verdict};
 const INTRODUCTION: &str = "\
 # Kernels
 
-<!-- Written by `cargo xtask vm --all --write-docs` from what the guests reported: change xtask/src/vm/docs.rs instead. -->
+<!-- Written by `cargo xtask vm --write-docs` from what the guests reported: change xtask/src/vm/docs.rs instead. -->
 
 recorder supports Linux 5.10 and newer. `cargo xtask vm` boots distribution kernels under QEMU and runs the end-to-end
 tests in each: the same tests as on a host, and more that need a machine to break. This page is what those runs found.
@@ -30,8 +30,8 @@ the signal that the kernel has just sent. Errors of device-mapper and md devices
 kernel's log: they are recorded by a probe that is attached only where such a device exists when the agent starts.
 ";
 
-/// Returns the page.
-pub fn page(runs: &[Run]) -> String {
+/// Returns the page; `all` is how many files of tests there are.
+pub fn page(runs: &[Run], all: usize) -> String {
     let mut page = INTRODUCTION.to_owned();
     let names: Vec<&str> = runs.iter().map(|run| run.kernel.name).collect();
     let outcomes: Vec<&Outcome> = runs.iter().map(|run| &run.outcome).collect();
@@ -66,12 +66,17 @@ pub fn page(runs: &[Run]) -> String {
         row(&mut page, event, cells);
     }
 
-    page.push_str("\n## Tests\n\nPassed, and what did not.\n\n");
-    head(&mut page, &[&["file"], names.as_slice()].concat());
+    page.push_str("\n## Tests\n\n");
     let files: BTreeSet<&str> = outcomes
         .iter()
         .flat_map(|outcome| outcome.cases.iter().map(|case| case.file.as_str()))
         .collect();
+    let _ = writeln!(
+        page,
+        "Of the {all} files of tests, {} were run: passed, and what did not.\n",
+        files.len()
+    );
+    head(&mut page, &[&["file"], names.as_slice()].concat());
     for file in files {
         let cells: Vec<String> = outcomes
             .iter()
@@ -101,11 +106,11 @@ pub fn page(runs: &[Run]) -> String {
         "\n## Fields that not all kernels fill\n\nAs met in the dumps of these runs; all other fields were met on every kernel.\n\n",
     );
     head(&mut page, &[&["field"], names.as_slice()].concat());
-    let all: BTreeSet<&String> = outcomes
+    let fields: BTreeSet<&String> = outcomes
         .iter()
         .flat_map(|outcome| &outcome.fields)
         .collect();
-    for field in all {
+    for field in fields {
         let has = outcomes
             .iter()
             .map(|outcome| outcome.fields.contains(field));

@@ -104,7 +104,8 @@ pub fn run(options: &Options) -> Result<()> {
     };
     if options.write_docs {
         let page = paths::root().join("docs/kernels.md");
-        fs::write(&page, docs::page(&runs)).with_context(|| format!("write {}", page.display()))?;
+        let text = docs::page(&runs, count_tests()?);
+        fs::write(&page, text).with_context(|| format!("write {}", page.display()))?;
         println!("{}", page.display());
     }
     finish(&runs)
@@ -139,6 +140,18 @@ pub fn two() -> Result<Vec<Kernel>> {
     }
     ensure!(kernels.len() == 2, "there are no two kernels to be had");
     Ok(kernels)
+}
+
+/// Counts the files of end-to-end tests that there are.
+fn count_tests() -> Result<usize> {
+    let directory = paths::root().join("tests/tests");
+    let mut count = 0;
+    for entry in
+        fs::read_dir(&directory).with_context(|| format!("read {}", directory.display()))?
+    {
+        count += usize::from(entry?.path().extension().is_some_and(|kind| kind == "rs"));
+    }
+    Ok(count)
 }
 
 /// Says what became of the tests.
