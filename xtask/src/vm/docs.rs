@@ -85,6 +85,13 @@ pub fn page(runs: &[Run], all: usize) -> String {
         row(&mut page, file, cells.iter().map(String::as_str));
     }
     page.push_str("\n### What failed or was skipped\n\n");
+    let is_good = |outcome: &Outcome| {
+        let mut cases = outcome.cases.iter();
+        cases.all(|case| case.verdict == Verdict::Passed)
+    };
+    if outcomes.iter().all(|outcome| is_good(outcome)) {
+        page.push_str("Nothing.\n");
+    }
     for run in runs {
         for case in &run.outcome.cases {
             let said = match &case.verdict {
