@@ -249,25 +249,19 @@ fn take(loaded: &mut Loaded, path: &Path, text: &str) -> Result<(), ConfigError>
         .map_err(|error| invalid(error.span().unwrap_or_default(), one_line(error.message())))?;
     for (table, content) in tables.get_ref() {
         let (name, span) = (table.get_ref().as_ref(), table.span());
-        if name == NOTIFY {
-            let DeValue::Array(targets) = content.get_ref() else {
-                return Err(invalid(span, "notify: write [[notify]]".to_owned()));
+        let take_one: Option<TakeOne> = match name {
+            NOTIFY => Some(take_target),
+            COLLECTOR => Some(take_collector),
+            _ => None,
+        };
+        if let Some(take_one) = take_one {
+            let DeValue::Array(all) = content.get_ref() else {
+                return Err(invalid(span, format!("{name}: write [[{name}]]")));
             };
-            for target in targets.iter() {
-                let start = line(text, target.span().start);
-                take_target(loaded, path, start, target)
-                    .map_err(|(at, what)| invalid(at.unwrap_or(target.span()), what))?;
-            }
-            continue;
-        }
-        if name == COLLECTOR {
-            let DeValue::Array(collectors) = content.get_ref() else {
-                return Err(invalid(span, "collector: write [[collector]]".to_owned()));
-            };
-            for collector in collectors.iter() {
-                let start = line(text, collector.span().start);
-                take_collector(loaded, path, start, collector)
-                    .map_err(|(at, what)| invalid(at.unwrap_or(collector.span()), what))?;
+            for one in all.iter() {
+                let start = line(text, one.span().start);
+                take_one(loaded, path, start, one)
+                    .map_err(|(at, what)| invalid(at.unwrap_or(one.span()), what))?;
             }
             continue;
         }
@@ -302,6 +296,14 @@ fn take(loaded: &mut Loaded, path: &Path, text: &str) -> Result<(), ConfigError>
     }
     Ok(())
 }
+
+/// Takes one of the tables of a list, which begins at this line; an error has its place in the file, if that is known.
+type TakeOne = fn(
+    &mut Loaded,
+    &Path,
+    usize,
+    &Spanned<DeValue<'_>>,
+) -> Result<(), (Option<Range<usize>>, String)>;
 
 /// Takes a collector; one of the same name makes way for it.
 fn take_collector(
