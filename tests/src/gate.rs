@@ -1,7 +1,10 @@
 //! What a test needs of the host, and what happens where the host has it not.
 
 use std::io::Write;
+use std::panic::Location;
 use std::path::Path;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::command::{module_directory, python, python_with, recorder_path, system_path};
 use crate::host;
@@ -118,6 +121,46 @@ fn missing_file(path: &str, why: &'static str) -> Option<&'static str> {
     (!Path::new(path).exists()).then_some(why)
 }
 
+/// Longest that a test may take on a host.
+const TIME_MAX: Duration = Duration::from_mins(5);
+
+/// Longest that a test may take in an emulated machine.
+const GUEST_TIME_MAX: Duration = Duration::from_mins(30);
+
+/// The test that runs now, by where it said what it needs, and since when.
+static RUNNING: Mutex<Option<(&'static Location<'static>, Instant)>> = Mutex::new(None);
+
+/// Ends the program of tests if one hangs, so that those of other programs run: a run that never ends tells nothing.
+fn watch(test: &'static Location<'static>) {
+    static WATCH: OnceLock<std::thread::JoinHandle<()>> = OnceLock::new();
+    let running = || RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+    *running() = Some((test, Instant::now()));
+    let time_max = if host::guest::is_one() {
+        GUEST_TIME_MAX
+    } else {
+        TIME_MAX
+    };
+    WATCH.get_or_init(|| {
+        std::thread::spawn(move || {
+            loop {
+                std::thread::sleep(Duration::from_secs(1));
+                let Some((test, since)) = *running() else {
+                    continue;
+                };
+                if since.elapsed() > time_max {
+                    // Not eprintln!: the test runner would keep it to itself.
+                    let _ = writeln!(
+                        std::io::stderr(),
+                        "HANGS: the test at {test} runs for more than {time_max:?}"
+                    );
+                    crate::workload::kill_children();
+                    std::process::exit(101);
+                }
+            }
+        })
+    });
+}
+
 /// Returns whether the host has all of `needs`; if not, says on stderr what is skipped and why.
 ///
 /// # Panics
@@ -125,6 +168,7 @@ fn missing_file(path: &str, why: &'static str) -> Option<&'static str> {
 /// If something is missing and `RECORDER_E2E` is `require`.
 #[track_caller]
 pub fn ready(needs: &[Need]) -> bool {
+    watch(Location::caller());
     let Some(why) = needs.iter().find_map(|need| need.missing()) else {
         return true;
     };

@@ -39,7 +39,10 @@ impl Program {
     pub fn named(name: &str) -> Self {
         let directory = crate::host::public_directory();
         let path = directory.path().join(name);
-        std::fs::copy(workload_path(), &path).expect("the workload was built");
+        // Not by this process: what another of its threads forks meanwhile would hold the copy open for writing, and
+        // a file that is open for writing cannot be executed.
+        let copied = Command::new("cp").arg(workload_path()).arg(&path).status();
+        assert!(copied.expect("coreutils is there").success(), "no copy");
         Self {
             path,
             _directory: Some(directory),
@@ -249,6 +252,20 @@ pub(crate) fn kill(pid: u32, signal: Signal) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     let pid = pid.expect("process ids are positive");
     rustix::process::kill_process(pid, signal).expect("the process is ours and not waited for");
+}
+
+/// Ends all processes that this one started and has not waited for, as it will not come to drop them.
+pub(crate) fn kill_children() {
+    let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten();
+    for thread in threads.flatten() {
+        let children = std::fs::read_to_string(thread.path().join("children"));
+        for pid in children.unwrap_or_default().split_ascii_whitespace() {
+            if let Some(pid) = pid.parse().ok().and_then(Pid::from_raw) {
+                // One that has just ended is as good.
+                let _ = rustix::process::kill_process(pid, Signal::KILL);
+            }
+        }
+    }
 }
 
 /// Waits for a child: for its whole wait status, and for what it used.

@@ -567,17 +567,15 @@ fn a_reload_in_a_storm_misses_nothing_and_a_broken_one_changes_nothing() {
          count = {EXITS}\nwithin = \"1h\"\n"
     );
     let ruled = ruled(&kept, &[]);
-    let done = std::sync::atomic::AtomicBool::new(false);
+    let program = Program::named("storm");
     let reloads = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let program = Program::named("storm");
+        let storm = scope.spawn(|| {
             for _ in 0..EXITS {
                 program.run(["exit", "7"]);
             }
-            done.store(true, std::sync::atomic::Ordering::Relaxed);
         });
         let mut reloads = 0;
-        while !done.load(std::sync::atomic::Ordering::Relaxed) {
+        while !storm.is_finished() {
             let other = format!(
                 "[[rule]]\nname = \"other-{reloads}\"\nevent = \"process.exit\"\nwhen = 'exit_code == {}'\n",
                 200 + reloads % 50
@@ -593,6 +591,7 @@ fn a_reload_in_a_storm_misses_nothing_and_a_broken_one_changes_nothing() {
             }
             reloads += 1;
         }
+        storm.join().expect("every one of them ran");
         reloads
     });
     println!("{reloads} reloads during {EXITS} exits");
