@@ -119,6 +119,26 @@ fn a_flood_is_as_large_as_it_says() {
 }
 
 #[test]
+fn a_paced_flood_is_not_faster_than_asked_for() {
+    let ended = ended_by(&["pace", "500", "1000"]);
+    let (exits, elapsed) = (
+        ended.lines[0].number("exits"),
+        ended.lines[0].number("elapsed_ns"),
+    );
+    assert!(exits > 0);
+    assert!((exits - 1) * 1_000_000_000 < elapsed * 500, "{exits} exits");
+}
+
+#[test]
+fn ordinary_work_is_done_to_the_end() {
+    for what in ["exec", "fork", "thread", "fault", "signal", "read"] {
+        let ended = ended_by(&["micro", what, "10"]);
+        assert!(ended.lines[0].number("elapsed_ns") > 0, "{what}");
+        assert_eq!(ended.exit_code(), Some(0), "{what}");
+    }
+}
+
+#[test]
 fn threads_end_with_their_process() {
     assert_eq!(
         ended_by(&["exit-in-threads", "5", "8"]).exit_code(),

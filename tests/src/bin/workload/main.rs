@@ -7,6 +7,7 @@
 mod facts;
 mod fault;
 mod memory;
+mod micro;
 mod process;
 mod signal;
 mod storage;
@@ -27,6 +28,7 @@ usage: workload WHAT...
   exit CODE                         exit-in-threads CODE COUNT      exec-from-thread CODE
   leader-exits-first CODE together|alone
   args ANY...                       flood COUNT                     burn MILLISECONDS
+  pace RATE MILLISECONDS            micro exec|fork|thread|fault|signal|read COUNT
   io read|write DEVICE SECTOR BYTES
   writeback FILE OFFSET BYTES";
 
@@ -90,6 +92,10 @@ fn main() -> ExitCode {
         ["leader-exits-first", code, "alone"] => process::leader_first(facts::number(code), false),
         ["args", ..] => facts::print(&serde_json::json!({ "arguments": arguments.len() })),
         ["flood", count] => process::flood(facts::number(count)),
+        ["pace", rate, milliseconds] => {
+            process::pace(facts::number(rate), facts::number(milliseconds));
+        }
+        ["micro", what, count] => micro::run(what, facts::number(count)),
         ["burn", milliseconds] => process::burn(facts::number(milliseconds)),
         ["io", operation, device, sector, bytes] => storage::direct(
             *operation == "write",

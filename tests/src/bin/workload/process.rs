@@ -155,22 +155,48 @@ extern "C" fn end_at_once(_argument: *mut libc::c_void) -> libc::c_int {
     0
 }
 
-/// Starts `count` children, one after the other, that end at once: vfork without exec.
+/// Starts a child that ends at once, and waits for it: vfork without exec.
+pub(crate) fn come_and_go(stack: &mut [u128]) {
+    let top = stack.as_mut_ptr_range().end.cast();
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    // SAFETY: CLONE_VFORK suspends this thread until the child is gone, so the child has `stack` for itself.
+    let child = unsafe { libc::clone(end_at_once, top, flags, std::ptr::null_mut()) };
+    assert!(child > 0, "processes are to be had");
+    // SAFETY: a null status is allowed; the child is ours and not yet waited for.
+    let waited = unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+    assert_eq!(waited, child, "the child ended");
+}
+
+/// Starts `count` children, one after the other, that end at once.
 pub(crate) fn flood(count: usize) {
     facts::print(&json!({ "exits": count }));
     let mut stack = vec![0_u128; 1024];
     let start = Instant::now();
     for _ in 0..count {
-        let top = stack.as_mut_ptr_range().end.cast();
-        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-        // SAFETY: CLONE_VFORK suspends this thread until the child is gone, so the child has `stack` for itself.
-        let child = unsafe { libc::clone(end_at_once, top, flags, std::ptr::null_mut()) };
-        assert!(child > 0, "processes are to be had");
-        // SAFETY: a null status is allowed; the child is ours and not yet waited for.
-        let waited = unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
-        assert_eq!(waited, child, "the child ended");
+        come_and_go(&mut stack);
     }
     facts::print_line(&json!({ "elapsed_ns": start.elapsed().as_nanos() }));
+}
+
+/// Starts children that end at once, `rate` a second or as many as can be, for a while.
+pub(crate) fn pace(rate: u64, milliseconds: u64) {
+    facts::print(&json!({ "rate": rate }));
+    let mut stack = vec![0_u128; 1024];
+    let start = Instant::now();
+    let mut done = 0_u64;
+    loop {
+        let elapsed = start.elapsed();
+        if elapsed >= Duration::from_millis(milliseconds) {
+            break;
+        }
+        if u128::from(done) * 1_000_000_000 < elapsed.as_nanos() * u128::from(rate) {
+            come_and_go(&mut stack);
+            done += 1;
+        } else {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    facts::print_line(&json!({ "exits": done, "elapsed_ns": start.elapsed().as_nanos() }));
 }
 
 /// Uses the CPU in a second thread for a while, then exits.
