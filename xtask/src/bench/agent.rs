@@ -1,21 +1,21 @@
-//! An agent to measure, and what it costs by being there: start, memory, idle CPU, bytes for each event.
+//! An agent to measure, and the workloads that it watches.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use serde_json::Value;
 
-use super::table::Table;
 use crate::exec::answer;
 
-/// How long the agent is watched doing nothing.
-const IDLE: Duration = Duration::from_secs(20);
-/// Processes whose records fill the lane that is measured.
-const EXITS: u64 = 100_000;
+/// From one dump asked for to the next, where one is to be in flight all the time.
+const BETWEEN_DUMPS: Duration = Duration::from_millis(150);
 
 /// The programs of a benchmark.
 pub struct Tools {
@@ -23,6 +23,8 @@ pub struct Tools {
     pub agent: PathBuf,
     /// What provokes failures.
     pub workload: PathBuf,
+    /// A directory for what is only of use while this runs.
+    pub scratch: PathBuf,
 }
 
 impl Tools {
@@ -35,14 +37,53 @@ impl Tools {
 
     /// Starts `count` processes that end at once, one after the other; returns how long that took, in nanoseconds.
     pub fn flood(&self, count: u64) -> Result<f64> {
-        let output = answer(&mut self.workload(&["flood", &count.to_string()]))
-            .context("the flood did not end well")?;
-        let last = output.lines().last().unwrap_or_default();
-        let facts: Value = serde_json::from_str(last).context("the flood says how long it took")?;
-        facts["elapsed_ns"]
-            .as_f64()
-            .context("elapsed_ns is a number")
+        elapsed(&mut self.workload(&["flood", &count.to_string()]))
     }
+
+    /// Does ordinary work of one kind `count` times; returns how long that took, in nanoseconds.
+    pub fn micro(&self, what: &str, count: u64) -> Result<f64> {
+        elapsed(&mut self.workload(&["micro", what, &count.to_string()]))
+    }
+
+    /// Starts `rate` processes a second that end at once, on the first `cpus` CPUs, one source on each; returns how many.
+    pub fn pace(&self, rate: u64, cpus: u64, time: Duration) -> Result<f64> {
+        let share = (rate / cpus).to_string();
+        let milliseconds = time.as_millis().to_string();
+        let source = |cpu: u64| -> Result<f64> {
+            let mut command = Command::new("taskset");
+            command
+                .args(["--cpu-list", &cpu.to_string()])
+                .arg(&self.workload)
+                .args(["pace", &share, &milliseconds]);
+            fact(&mut command, "exits")
+        };
+        let source = &source;
+        std::thread::scope(|scope| {
+            let sources: Vec<_> = (0..cpus)
+                .map(|cpu| scope.spawn(move || source(cpu)))
+                .collect();
+            sources.into_iter().map(joined).sum()
+        })
+    }
+}
+
+/// Returns what a thread returned.
+pub fn joined<T>(thread: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    thread.join().map_err(|_| anyhow!("a thread panicked"))?
+}
+
+fn elapsed(workload: &mut Command) -> Result<f64> {
+    fact(workload, "elapsed_ns")
+}
+
+/// Runs a workload; returns a number of its last line.
+fn fact(workload: &mut Command, name: &str) -> Result<f64> {
+    let output = answer(workload).context("the workload did not end well")?;
+    let last = output.lines().last().unwrap_or_default();
+    let facts: Value = serde_json::from_str(last).context("the workload says what it did")?;
+    facts[name]
+        .as_f64()
+        .with_context(|| format!("{name} is a number"))
 }
 
 /// A running agent with directories of its own; ended when dropped.
@@ -58,7 +99,7 @@ pub struct Agent<'a> {
 impl<'a> Agent<'a> {
     /// Starts one and waits until it records.
     pub fn start(tools: &'a Tools, arguments: &[&str]) -> Result<Self> {
-        let directory = std::env::temp_dir().join(format!("recorder-bench-{}", std::process::id()));
+        let directory = tools.scratch.join("agent");
         fs::create_dir_all(&directory)
             .with_context(|| format!("create {}", directory.display()))?;
         let start = Instant::now();
@@ -68,6 +109,8 @@ impl<'a> Agent<'a> {
             .arg(directory.join("state"))
             .arg("--run-dir")
             .arg(directory.join("run"))
+            // As many dumps as are asked for.
+            .args(["--limit-dumps-per-hour", "0", "--limit-bytes-per-day", "0"])
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -114,15 +157,12 @@ impl<'a> Agent<'a> {
         }
     }
 
-    /// Runs a command that talks to it.
-    pub fn ask(&self, arguments: &[&str]) -> Result<String> {
-        answer(&mut self.command(arguments))
-            .with_context(|| format!("recorder {}", arguments.join(" ")))
-    }
-
     /// Returns its status, also that of an agent which says that something is not as it should be.
     pub fn status(&self) -> Result<Value> {
-        let output = self.command(&["status", "--json"]).output()?;
+        let output = Command::new(&self.tools.agent)
+            .args(["status", "--json", "--run-dir"])
+            .arg(self.directory.join("run"))
+            .output()?;
         match output.status.code() {
             Some(0 | 3) => Ok(serde_json::from_slice(&output.stdout)?),
             _ => bail!(
@@ -132,17 +172,42 @@ impl<'a> Agent<'a> {
         }
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.tools.agent);
-        command
-            .args(arguments)
-            .arg("--run-dir")
-            .arg(self.directory.join("run"));
-        command
+    /// Makes a dump begin, as one does by hand, but without a process of its own for that.
+    pub fn trigger(&self) -> Result<()> {
+        let mut socket = UnixStream::connect(self.directory.join("run/control.sock"))?;
+        let body = r#"{"reason":"bench"}"#;
+        write!(
+            socket,
+            "POST /v1/trigger HTTP/1.1\r\nHost: recorder\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )?;
+        let mut response = String::new();
+        socket.read_to_string(&mut response)?;
+        ensure!(response.starts_with("HTTP/1.1 200"), "{response}");
+        Ok(())
+    }
+
+    /// Keeps a dump in flight while `run` runs.
+    pub fn dumping<T>(&self, run: impl FnOnce() -> Result<T>) -> Result<T> {
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let dumps = scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    self.trigger()?;
+                    std::thread::sleep(BETWEEN_DUMPS);
+                }
+                Ok(())
+            });
+            let result = run();
+            done.store(true, Ordering::Relaxed);
+            joined(dumps)?;
+            result
+        })
     }
 
     /// Returns a memory figure of its process in KiB: "RssAnon".
-    fn memory_kib(&self, name: &str) -> Result<f64> {
+    pub fn memory_kib(&self, name: &str) -> Result<f64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
         let line = status
             .lines()
@@ -151,15 +216,15 @@ impl<'a> Agent<'a> {
         Ok(line.trim().trim_end_matches("kB").trim().parse()?)
     }
 
-    /// Returns the CPU time of all its threads in nanoseconds.
-    fn cpu_ns(&self) -> Result<f64> {
-        let mut total = 0.0;
-        for thread in fs::read_dir(format!("/proc/{}/task", self.pid()))? {
-            let text = fs::read_to_string(thread?.path().join("schedstat"))?;
-            let first = text.split_whitespace().next().unwrap_or_default();
-            total += first.parse::<f64>()?;
-        }
-        Ok(total)
+    /// Returns a number of one lane from its status.
+    pub fn lane(&self, lane: &str, number: &str) -> Result<f64> {
+        let status = self.status()?;
+        let lanes = status["lanes"].as_array().context("the status has lanes")?;
+        let lane = lanes.iter().find(|one| one["lane"] == lane);
+        let lane = lane.with_context(|| format!("the status has no such lane as {number}"))?;
+        lane[number]
+            .as_f64()
+            .with_context(|| format!("{number} is a number"))
     }
 }
 
@@ -172,74 +237,11 @@ impl Drop for Agent<'_> {
     }
 }
 
-/// Measures start, memory, idle CPU and bytes for each event.
-pub fn run(tools: &Tools, rounds: usize, table: &mut Table) -> Result<()> {
-    let mut starts = Vec::new();
-    for _ in 0..rounds {
-        starts.push(milliseconds(Agent::start(tools, &[])?.started_in));
-    }
-    table.add("agent", "start to recording", "ms", starts);
-
-    let agent = Agent::start(tools, &[])?;
-    std::thread::sleep(Duration::from_secs(2));
-    let before = agent.cpu_ns()?;
-    std::thread::sleep(IDLE);
-    let used = (agent.cpu_ns()? - before) / IDLE.as_nanos() as f64 * 100.0;
-    table.add(
-        "agent",
-        "CPU of one core while little happens",
-        "%",
-        vec![used],
-    );
-    table.add(
-        "agent",
-        "memory beside the ring",
-        "KiB",
-        vec![agent.memory_kib("RssAnon")?],
-    );
-
-    tools.flood(EXITS)?;
-    table.add(
-        "agent",
-        format!("memory beside the ring after {EXITS} processes"),
-        "KiB",
-        vec![agent.memory_kib("RssAnon")?],
-    );
-    drop(agent);
-    bytes_for_each_event(tools, table)
-}
-
-fn bytes_for_each_event(tools: &Tools, table: &mut Table) -> Result<()> {
-    let mut agent = Agent::start(tools, &["--after", "100ms", "--before", "1h"])?;
-    tools.flood(EXITS)?;
-    let status = agent.status()?;
-    let lanes = status["lanes"].as_array().context("the status has lanes")?;
-    let lane = lanes
-        .iter()
-        .find(|lane| lane["lane"] == "lifecycle")
-        .context("the status has the lifecycle lane")?;
-    let number = |name: &str| lane[name].as_f64().context("it is a number");
-    let in_memory = number("used_bytes")? / number("records")?;
-    table.add("agent", "exit event in memory", "bytes", vec![in_memory]);
-    agent.ask(&["trigger", "--reason", "bench"])?;
-    let dump = agent.next_dump()?;
-    let events = events(&dump)?;
-    let bytes = fs::metadata(&dump)?.len() as f64;
-    table.add(
-        "agent",
-        "exit event in the dump",
-        "bytes",
-        vec![bytes / events],
-    );
-    Ok(())
-}
-
-/// Returns how many events a dump has.
-fn events(dump: &Path) -> Result<f64> {
-    let sidecar: Value = serde_json::from_slice(&fs::read(dump.with_extension("json"))?)?;
-    sidecar["events"]
-        .as_f64()
-        .context("the sidecar counts events")
+/// Reads the sidecar of a dump.
+pub fn sidecar(dump: &Path) -> Result<Value> {
+    let path = dump.with_extension("json");
+    let text = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))
 }
 
 /// Returns a duration in milliseconds.

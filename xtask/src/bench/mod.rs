@@ -5,14 +5,21 @@
 
 mod agent;
 mod catalog;
+mod cost;
+mod document;
 mod host;
 mod latency;
 mod loss;
+mod memory;
+mod micro;
+mod peer;
 mod probes;
 mod processes;
 mod readers;
 mod storm;
 mod table;
+mod tracefs;
+mod turns;
 
 use std::fs;
 use std::path::PathBuf;
@@ -21,24 +28,10 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 
 use crate::exec::{cargo, exec, is_root};
-use crate::packages::{self, Need, Present};
+use crate::packages;
 use crate::{build, paths};
 use agent::Tools;
 use table::Table;
-
-/// What the comparisons need.
-const NEEDS: [Need; 2] = [
-    Need {
-        present: Present::Program("bpftool"),
-        package: "bpftool",
-        reason: "it reads the kernel's own run times of BPF programs",
-    },
-    Need {
-        present: Present::Program("exitsnoop"),
-        package: "libbpf-tools",
-        reason: "exitsnoop, execsnoop and sigsnoop are what the probes are compared with",
-    },
-];
 
 /// Options of `cargo xtask bench`.
 #[derive(Args)]
@@ -52,61 +45,66 @@ pub struct Options {
     /// Write the results to this file too, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Put the results into this document too, in place of those of an earlier run
+    #[arg(long, value_name = "FILE")]
+    update: Option<PathBuf>,
 }
 
 /// A benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Benchmark {
-    /// Kernel time for each event, of each probe, beside exitsnoop, execsnoop and sigsnoop
+    /// Kernel time for each event, of each probe, beside libbpf-tools and bpftrace
     Probes,
-    /// How much a storm of processes is slowed down, beside exitsnoop and execsnoop
+    /// How much a storm of processes is slowed down, beside libbpf-tools, bpftrace, perf, ftrace and process accounting
     Storm,
-    /// From a crash to the frozen window and to the durable dump
+    /// How much ordinary work and a build are slowed down, also while dumps are written
+    Micro,
+    /// From a crash to the frozen window, to the durable dump and to the first line of `show`, by size of the ring
     Latency,
-    /// Start, memory, idle CPU, bytes for each event
+    /// Start, CPU time and wake-ups of the agent by rate of events, beside sar and atop
     Agent,
-    /// Records lost in a storm on every CPU
+    /// Bytes for each event, in memory and in the dump, beside perf, ftrace and JSON
+    Memory,
+    /// Records lost by rate of events and CPUs, with dumps in flight, beside exitsnoop and bpftrace
     Loss,
     /// A look at every process, beside reading /proc
     Processes,
     /// Lists, trends and ids over 10,000 incidents
     Catalog,
-    /// Events a second of show, report, verify and every export, beside babeltrace2
+    /// Events a second of show, report, verify and every export, beside perf script, trace-cmd and babeltrace2
     Readers,
 }
-
-const ALL: [Benchmark; 8] = [
-    Benchmark::Probes,
-    Benchmark::Storm,
-    Benchmark::Latency,
-    Benchmark::Agent,
-    Benchmark::Loss,
-    Benchmark::Processes,
-    Benchmark::Catalog,
-    Benchmark::Readers,
-];
 
 /// Runs `cargo xtask bench`.
 pub fn run(options: &Options) -> Result<()> {
     if !is_root() {
         bail!("benchmarks load BPF programs: run this as root");
     }
-    packages::provide(&NEEDS)?;
+    tracefs::provide()?;
+    for need in &peer::PACKAGES {
+        if let Err(error) = packages::provide(std::slice::from_ref(need)) {
+            eprintln!("note: {error:#}; going on without");
+        }
+    }
+    let scratch = Scratch::new()?;
     let tools = Tools {
         agent: build::agent()?,
         workload: workload()?,
+        scratch: scratch.0.clone(),
     };
     let mut table = Table::new(host::describe());
     let chosen = match options.benchmarks.as_slice() {
-        [] => &ALL[..],
+        [] => Benchmark::value_variants(),
         some => some,
     };
     for benchmark in chosen {
         match benchmark {
             Benchmark::Probes => probes::run(&tools, &mut table)?,
             Benchmark::Storm => storm::run(&tools, options.rounds, &mut table)?,
+            Benchmark::Micro => micro::run(&tools, options.rounds, &mut table)?,
             Benchmark::Latency => latency::run(&tools, options.rounds, &mut table)?,
-            Benchmark::Agent => agent::run(&tools, options.rounds, &mut table)?,
+            Benchmark::Agent => cost::run(&tools, options.rounds, &mut table)?,
+            Benchmark::Memory => memory::run(&tools, &mut table)?,
             Benchmark::Loss => loss::run(&tools, &mut table)?,
             Benchmark::Processes => processes::run(options.rounds, &mut table)?,
             Benchmark::Catalog => catalog::run(&tools, options.rounds, &mut table)?,
@@ -117,7 +115,27 @@ pub fn run(options: &Options) -> Result<()> {
     if let Some(path) = &options.json {
         fs::write(path, table.json()).with_context(|| format!("write {}", path.display()))?;
     }
+    if let Some(path) = &options.update {
+        document::update(path, &table.texts())?;
+    }
     Ok(())
+}
+
+/// A directory that is removed in the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("recorder-bench-{}", std::process::id()));
+        fs::create_dir_all(&path).with_context(|| format!("create {}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
 /// Builds the program that provokes failures and returns its path.

@@ -4,19 +4,31 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use super::agent::{Agent, Tools};
-use super::storm::Watcher;
+use super::peer::Peer;
 use super::table::Table;
 use crate::exec::answer;
 
 /// The switch of the statistics.
 const SWITCH: &str = "/proc/sys/kernel/bpf_stats_enabled";
+const OURS: &str = "recorder";
 const EXITS: u64 = 50_000;
 const EXECS: u64 = 2_000;
 const CRASHES: u64 = 200;
+
+const READS: u64 = 2_000;
+const PEERS: [Peer; 7] = [
+    Peer::Snoop("exitsnoop"),
+    Peer::Snoop("execsnoop"),
+    Peer::Snoop("sigsnoop"),
+    Peer::Snoop("biosnoop"),
+    Peer::BpftraceExit,
+    Peer::BpftraceExec,
+    Peer::BpftraceSignal,
+];
 
 /// Runs the same events past the agent's probes and past each peer.
 pub fn run(tools: &Tools, table: &mut Table) -> Result<()> {
@@ -25,15 +37,20 @@ pub fn run(tools: &Tools, table: &mut Table) -> Result<()> {
     {
         let _agent = Agent::start(tools, &["--cooldown", "1h"])?;
         let ours = new_programs(&known)?;
-        measure(tools, "recorder", &ours, table)?;
+        measure(tools, OURS, &ours, table)?;
     }
-    for peer in ["exitsnoop", "execsnoop", "sigsnoop"] {
-        let _peer = Watcher::start(peer)?;
+    for peer in PEERS {
+        // Another peer's programs may still be on their way out.
+        let known = programs()?;
+        let watcher = peer.start(&tools.scratch);
         let theirs = new_programs(&known)?;
-        if theirs.is_empty() {
-            bail!("{peer} has loaded no program");
+        match watcher {
+            Ok(_) if theirs.is_empty() => {
+                table.add_missing("probes", peer.name(), "it has loaded no program");
+            }
+            Ok(_watcher) => measure(tools, peer.name(), &theirs, table)?,
+            Err(error) => table.add_missing("probes", peer.name(), format!("{error:#}")),
         }
-        measure(tools, peer, &theirs, table)?;
     }
     Ok(())
 }
@@ -44,8 +61,10 @@ fn measure(tools: &Tools, who: &str, programs: &BTreeSet<u64>, table: &mut Table
         ("exit", EXITS, Workload::Exits),
         ("exec", EXECS, Workload::Execs),
         ("crash", CRASHES, Workload::Crashes),
+        ("read from disk", READS, Workload::Reads),
     ] {
         let before = times(programs)?;
+        let mut nothing_ran = true;
         workload.run(tools, count)?;
         for (program, after) in times(programs)? {
             let before = before.get(&program).cloned().unwrap_or_default();
@@ -54,9 +73,18 @@ fn measure(tools: &Tools, who: &str, programs: &BTreeSet<u64>, table: &mut Table
             if runs * 2 < count {
                 continue;
             }
+            nothing_ran = false;
             let each = (after.nanoseconds - before.nanoseconds) as f64 / runs as f64;
             let name = after.name;
             table.add("probes", format!("{who}: {name}, {what}"), "ns", vec![each]);
+        }
+        if nothing_ran && who == OURS {
+            table.add(
+                "probes",
+                format!("{who}: nothing runs, {what}"),
+                "ns",
+                vec![0.0],
+            );
         }
     }
     Ok(())
@@ -67,6 +95,8 @@ enum Workload {
     Exits,
     Execs,
     Crashes,
+    /// Single blocks of a file, past the page cache.
+    Reads,
 }
 
 impl Workload {
@@ -84,6 +114,14 @@ impl Workload {
                     quiet(&mut tools.workload(&["segv-write", "0x1234"]))?;
                 }
                 Ok(())
+            }
+            Self::Reads => {
+                let file = tools.scratch.join("blocks");
+                fs::write(&file, vec![1; 4096 * usize::try_from(count)?])?;
+                let mut read = Command::new("dd");
+                read.arg(format!("if={}", file.display()));
+                quiet(read.args(["of=/dev/null", "bs=4096", "iflag=direct"]))?;
+                fs::remove_file(file).context("remove the blocks")
             }
         }
     }

@@ -1,7 +1,7 @@
 //! How many events of a large dump the readers pass on in a second, whole command, wall time; beside babeltrace2, which reads
-//! the same events from the dump's CTF export.
+//! the same events from the dump's CTF export, and perf script and trace-cmd report, which read the same exits.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,13 +10,17 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::agent::Tools;
+use super::agent::{Agent, Tools};
+use super::peer::{self, RING_KIB, TRACEPOINTS};
 use super::table::Table;
-use crate::exec::{cargo, exec};
+use super::tracefs::Instance;
+use crate::exec::{cargo, exec, find};
 use crate::paths;
 
 /// Processes of the dump; each has two events.
 const PROCESSES: u32 = 250_000;
+/// Processes that the agent, perf and ftrace record together, for their readers.
+const SAME_EXITS: u64 = 100_000;
 /// Formats, and whether they write a file or a directory and not standard output.
 const FORMATS: [(&str, bool); 12] = [
     ("jsonl", false),
@@ -76,13 +80,93 @@ pub fn run(tools: &Tools, rounds: usize, table: &mut Table) -> Result<()> {
         })?;
     }
     let ctf = directory.join("out.ctf");
-    let babeltrace = Path::new("/usr/bin/babeltrace2");
-    if babeltrace.exists() {
-        add("babeltrace2, of the CTF export".to_owned(), &mut || {
-            quietly(babeltrace, &[ctf.as_os_str()])
-        })?;
+    match find("babeltrace2") {
+        Some(program) => add("babeltrace2, of the CTF export".to_owned(), &mut || {
+            quietly(&program, &[ctf.as_os_str()])
+        })?,
+        None => table.add_missing("readers", "babeltrace2", "not installed"),
     }
+    beside_peers(tools, &directory, rounds, table)?;
     fs::remove_dir_all(&directory).context("remove the directory")
+}
+
+/// Lets the agent, perf and ftrace record the same exits, and has each read its own.
+fn beside_peers(tools: &Tools, directory: &Path, rounds: usize, table: &mut Table) -> Result<()> {
+    let (dump, perf, trace) = record(tools, directory)?;
+    let ctf = directory.join("same.ctf");
+    let word = OsStr::new;
+    let show = [word("show"), word("--all"), dump.as_os_str()];
+    let json = [
+        word("export"),
+        dump.as_os_str(),
+        word("--format"),
+        word("jsonl"),
+    ];
+    let make_ctf = [
+        word("export"),
+        dump.as_os_str(),
+        word("--format"),
+        word("ctf"),
+        word("-o"),
+        ctf.as_os_str(),
+    ];
+    quietly(&tools.agent, &make_ctf)?;
+    let perf = perf.map(|data| vec![word("script").into(), word("-i").into(), data.into()]);
+    let trace = trace.map(|data| vec![word("report").into(), word("-i").into(), data.into()]);
+    let ours = |arguments: &[&OsStr]| Ok(arguments.iter().map(Into::into).collect());
+    let readers: [(&str, &Path, Result<Vec<OsString>>); 5] = [
+        ("show --all", &tools.agent, ours(&show)),
+        ("export --format jsonl", &tools.agent, ours(&json)),
+        ("perf script", Path::new("perf"), perf),
+        ("trace-cmd report", Path::new("trace-cmd"), trace),
+        (
+            "babeltrace2",
+            Path::new("babeltrace2"),
+            ours(&[ctf.as_os_str()]),
+        ),
+    ];
+    for (name, program, arguments) in readers {
+        let what = format!("{name}, the same {SAME_EXITS} exits");
+        let measured = arguments.and_then(|arguments| {
+            let arguments: Vec<&OsStr> = arguments.iter().map(OsString::as_os_str).collect();
+            let mut rates = Vec::new();
+            for _ in 0..rounds {
+                let start = Instant::now();
+                quietly(program, &arguments)?;
+                rates.push(SAME_EXITS as f64 / start.elapsed().as_secs_f64());
+            }
+            Ok(rates)
+        });
+        match measured {
+            Ok(rates) => table.add("readers", what, "events/s", rates),
+            Err(error) => table.add_missing("readers", what, format!("{error:#}")),
+        }
+    }
+    Ok(())
+}
+
+/// Returns the dump, perf.data and trace.dat of the same exits.
+fn record(tools: &Tools, directory: &Path) -> Result<(PathBuf, Result<PathBuf>, Result<PathBuf>)> {
+    let options = ["--before", "1h", "--after", "0ms", "--evidence", "false"];
+    let mut agent = Agent::start(tools, &options)?;
+    let perf = peer::perf(&[], directory);
+    let ftrace = Instance::start(TRACEPOINTS, RING_KIB);
+    tools.flood(SAME_EXITS)?;
+    agent.trigger()?;
+    let written = agent.next_dump()?;
+    let dump = directory.join("same.mcap");
+    for extension in ["mcap", "json"] {
+        fs::copy(
+            written.with_extension(extension),
+            dump.with_extension(extension),
+        )
+        .context("keep the dump")?;
+    }
+    let data = directory.join("perf.data");
+    let perf = perf.and_then(|mut perf| perf.interrupt().map(|()| data));
+    let file = directory.join("trace.dat");
+    let trace = ftrace.and_then(|ftrace| ftrace.extract(&file).map(|()| file));
+    Ok((dump, perf, trace))
 }
 
 /// Runs a command whose output nobody reads.

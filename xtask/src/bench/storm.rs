@@ -1,96 +1,66 @@
 //! How much slower a storm of processes is while something watches it.
 
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
-
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 
 use super::agent::{Agent, Tools};
+use super::peer::{Peer, Watcher};
 use super::table::Table;
-use crate::exec::find;
+use super::turns;
 
 /// Processes of one storm.
-const EXITS: u64 = 20_000;
-/// The peers that watch processes, started together: one for each end of a process, as the agent watches both.
-const PEERS: [&str; 2] = ["exitsnoop", "execsnoop"];
+const EXITS: u64 = 10_000;
 
-/// Runs storms in turn: nobody watches, the agent does, the peers do.
+/// Who watches. Peers that see one end of a process only are started together, as the agent watches both.
+const WATCHERS: [(&str, &[Peer]); 6] = [
+    ("recorder", &[]),
+    (
+        "exitsnoop + execsnoop",
+        &[Peer::Snoop("exitsnoop"), Peer::Snoop("execsnoop")],
+    ),
+    (
+        "bpftrace (exit and exec)",
+        &[Peer::BpftraceExit, Peer::BpftraceExec],
+    ),
+    (Peer::Perf.name(), &[Peer::Perf]),
+    (Peer::Ftrace.name(), &[Peer::Ftrace]),
+    (Peer::Accounting.name(), &[Peer::Accounting]),
+];
+
+/// Runs storms in turn: nobody watches, the agent does, nobody, a peer does, and so on.
 pub fn run(tools: &Tools, rounds: usize, table: &mut Table) -> Result<()> {
-    tools.flood(EXITS)?;
-    let mut off = Vec::new();
-    let (mut on, mut peers) = (Vec::new(), Vec::new());
-    let (mut slower, mut slower_peers) = (Vec::new(), Vec::new());
-    for _ in 0..rounds {
-        // The unwatched storm before and after a watched one: its mean is what drifts as the watched one does.
-        let before = tools.flood(EXITS)?;
-        let watched = {
-            let _agent = Agent::start(tools, &[])?;
-            tools.flood(EXITS)?
-        };
-        let between = tools.flood(EXITS)?;
-        let by_peers = {
-            let _peers = start_peers()?;
-            tools.flood(EXITS)?
-        };
-        let after = tools.flood(EXITS)?;
-        off.push(between / EXITS as f64);
-        on.push(watched / EXITS as f64);
-        peers.push(by_peers / EXITS as f64);
-        slower.push((watched / f64::midpoint(before, between) - 1.0) * 100.0);
-        slower_peers.push((by_peers / f64::midpoint(between, after) - 1.0) * 100.0);
+    let mut watchers = Vec::new();
+    for watcher in WATCHERS {
+        let (name, peers) = watcher;
+        match start(tools, peers) {
+            Ok(_) => watchers.push(watcher),
+            Err(error) => {
+                let what = format!("vfork + exit, {name}");
+                table.add_missing("storm", what, format!("{error:#}"));
+            }
+        }
     }
-    let each = "ns";
-    table.add("storm", "vfork + exit, nobody watches", each, off);
-    table.add("storm", "vfork + exit, recorder", each, on);
-    table.add("storm", "vfork + exit, exitsnoop + execsnoop", each, peers);
-    table.add("storm", "slowed by recorder", "%", slower);
-    table.add(
-        "storm",
-        "slowed by exitsnoop + execsnoop",
-        "%",
-        slower_peers,
-    );
+    let turns = turns::take(rounds, &watchers, |watcher| {
+        let time = match watcher {
+            None => tools.flood(EXITS)?,
+            Some((_, [])) => {
+                let _agent = Agent::start(tools, &[])?;
+                tools.flood(EXITS)?
+            }
+            Some((_, peers)) => {
+                let _peers = start(tools, peers)?;
+                tools.flood(EXITS)?
+            }
+        };
+        Ok(vec![time / EXITS as f64])
+    })?;
+    let names: Vec<&str> = watchers.iter().map(|(name, _)| *name).collect();
+    turns.add(table, "storm", &[("vfork + exit", "ns")], &names);
     Ok(())
 }
 
-/// Becomes the program that is its first argument.
-const MOUNT_AND_RUN: &str = r#"
-    [ -d /sys/kernel/tracing/events ] || mount -t tracefs tracefs /sys/kernel/tracing
-    exec "$0"
-"#;
-
-/// A program that watches until it is dropped.
-pub struct Watcher(Child);
-
-impl Watcher {
-    /// Starts a peer whose output nobody reads.
-    pub fn start(name: &str) -> Result<Self> {
-        let program = find(name).with_context(|| format!("{name} is installed"))?;
-        // In a mount namespace of its own: it wants the tracepoints' files, which not every host mounts.
-        let mut child = Command::new("unshare")
-            .args(["--mount", "sh", "-c", MOUNT_AND_RUN])
-            .arg(program)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .with_context(|| format!("run {name}"))?;
-        // It says nothing when it is ready.
-        std::thread::sleep(Duration::from_millis(1500));
-        if let Some(status) = child.try_wait()? {
-            bail!("{name} does not run here: {status}");
-        }
-        Ok(Self(child))
-    }
-}
-
-impl Drop for Watcher {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn start_peers() -> Result<Vec<Watcher>> {
-    PEERS.into_iter().map(Watcher::start).collect()
+fn start(tools: &Tools, peers: &[Peer]) -> Result<Vec<Box<dyn Watcher>>> {
+    peers
+        .iter()
+        .map(|peer| peer.start(&tools.scratch))
+        .collect()
 }

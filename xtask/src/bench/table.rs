@@ -44,7 +44,8 @@ struct Row {
     benchmark: &'static str,
     what: String,
     unit: &'static str,
-    sample: Sample,
+    /// What was measured, or why nothing was.
+    sample: Result<Sample, String>,
 }
 
 impl Table {
@@ -71,46 +72,79 @@ impl Table {
             benchmark,
             what,
             unit,
-            sample,
+            sample: Ok(sample),
+        });
+    }
+
+    /// Adds a row that says why something cannot be measured here.
+    pub fn add_missing(
+        &mut self,
+        benchmark: &'static str,
+        what: impl Into<String>,
+        why: impl Into<String>,
+    ) {
+        let (what, why) = (what.into(), why.into());
+        eprintln!("{benchmark}: {what}: not measured: {why}");
+        self.rows.push(Row {
+            benchmark,
+            what,
+            unit: "",
+            sample: Err(why),
         });
     }
 
     /// Returns the table as text: medians, with the smallest and the largest.
     pub fn text(&self) -> String {
+        self.text_of(&self.rows.iter().collect::<Vec<_>>())
+    }
+
+    /// Returns the text of each benchmark by itself, with its name.
+    pub fn texts(&self) -> Vec<(String, String)> {
+        let mut texts: Vec<(String, String)> = Vec::new();
+        for rows in self
+            .rows
+            .chunk_by(|one, next| one.benchmark == next.benchmark)
+        {
+            let rows: Vec<&Row> = rows.iter().collect();
+            if let Some(first) = rows.first() {
+                texts.push((first.benchmark.to_owned(), self.text_of(&rows)));
+            }
+        }
+        texts
+    }
+
+    fn text_of(&self, rows: &[&Row]) -> String {
         let mut text = String::new();
         let host = |key: &str| self.host[key].as_str().unwrap_or("?").to_owned();
         let _ = writeln!(
             text,
-            "{}, {} CPUs, Linux {}, recorder {}, {}",
+            "{}, {} CPUs, Linux {}, recorder {}\nbeside {}",
             host("machine"),
             self.host["cpus"],
             host("kernel"),
             host("recorder"),
             host("peers"),
         );
-        let width = self
-            .rows
-            .iter()
-            .map(|row| row.what.len())
-            .max()
-            .unwrap_or(0);
+        let width = rows.iter().map(|row| row.what.len()).max().unwrap_or(0);
         let _ = writeln!(
             text,
             "{:<9} {:<width$} {:>12} {:>12} {:>12} {:>4}  unit",
             "benchmark", "what", "median", "min", "max", "n"
         );
-        for row in &self.rows {
-            let _ = writeln!(
-                text,
-                "{:<9} {:<width$} {:>12} {:>12} {:>12} {:>4}  {}",
-                row.benchmark,
-                row.what,
-                shown(row.sample.median()),
-                shown(row.sample.quantile(0.0)),
-                shown(row.sample.quantile(1.0)),
-                row.sample.0.len(),
-                row.unit
-            );
+        for row in rows {
+            let (benchmark, what) = (row.benchmark, &row.what);
+            let _ = match &row.sample {
+                Ok(sample) => writeln!(
+                    text,
+                    "{benchmark:<9} {what:<width$} {:>12} {:>12} {:>12} {:>4}  {}",
+                    shown(sample.median()),
+                    shown(sample.quantile(0.0)),
+                    shown(sample.quantile(1.0)),
+                    sample.0.len(),
+                    row.unit
+                ),
+                Err(why) => writeln!(text, "{benchmark:<9} {what:<width$} not measured: {why}"),
+            };
         }
         text
     }
@@ -120,14 +154,19 @@ impl Table {
         let rows: Vec<Value> = self
             .rows
             .iter()
-            .map(|row| {
-                json!({
+            .map(|row| match &row.sample {
+                Ok(sample) => json!({
                     "benchmark": row.benchmark,
                     "what": row.what,
                     "unit": row.unit,
-                    "median": row.sample.median(),
-                    "values": row.sample.0,
-                })
+                    "median": sample.median(),
+                    "values": sample.0,
+                }),
+                Err(why) => json!({
+                    "benchmark": row.benchmark,
+                    "what": row.what,
+                    "not_measured": why,
+                }),
             })
             .collect();
         let mut text = json!({ "host": self.host, "rows": rows }).to_string();
@@ -157,5 +196,16 @@ mod tests {
         assert!((sample.median() - 2.0).abs() < f64::EPSILON);
         assert!((sample.quantile(1.0) - 3.0).abs() < f64::EPSILON);
         assert!((sample.quantile(0.0) - 1.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn what_cannot_be_measured_says_why() {
+        let mut table = Table::new(json!({ "cpus": 2 }));
+        table.add("storm", "with recorder", "ns", vec![3.0]);
+        table.add_missing("storm", "with perf", "not installed");
+        assert!(table.text().contains("not measured: not installed"));
+        let json: Value = serde_json::from_str(&table.json()).expect("it is JSON");
+        assert_eq!(json["rows"][0]["median"], 3.0);
+        assert_eq!(json["rows"][1]["not_measured"], "not installed");
     }
 }
