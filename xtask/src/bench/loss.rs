@@ -37,10 +37,14 @@ struct Run {
 }
 
 impl Run {
+    fn of(&self, who: &str) -> String {
+        let cpus = if self.cpus == 1 { "CPU" } else { "CPUs" };
+        format!("{who}, {} {cpus}, {}", self.cpus, self.asked)
+    }
+
     fn add(&self, who: &str, exits: f64, lost: f64, table: &mut Table) {
-        let (cpus, asked) = (self.cpus, &self.asked);
         let rate = exits / TIME.as_secs_f64();
-        let what = format!("{who}, {cpus} CPUs, {asked}: lost of {exits:.0} ({rate:.0}/s)");
+        let what = format!("{}: lost of {exits:.0} ({rate:.0}/s)", self.of(who));
         table.add("loss", what, "events", vec![lost]);
     }
 
@@ -57,8 +61,7 @@ impl Run {
         self.add("recorder", exits, lost, table);
         if throttled > 0.0 {
             // What its own limit for one cgroup left out, and counted: part of how it gets through a flood.
-            let what = format!("recorder, {} CPUs, {}", self.cpus, self.asked);
-            let what = format!("{what}: left out by its limit");
+            let what = format!("{}: left out by its limit", self.of("recorder"));
             table.add("loss", what, "events", vec![throttled]);
         }
         Ok(())
@@ -78,10 +81,7 @@ impl Run {
         };
         match measured() {
             Ok((exits, lost)) => self.add(name, exits, lost, table),
-            Err(error) => {
-                let what = format!("{name}, {} CPUs, {}", self.cpus, self.asked);
-                table.add_missing("loss", what, format!("{error:#}"));
-            }
+            Err(error) => table.add_missing("loss", self.of(name), format!("{error:#}")),
         }
     }
 }

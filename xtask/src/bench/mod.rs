@@ -40,7 +40,7 @@ pub struct Options {
     #[arg(value_enum)]
     benchmarks: Vec<Benchmark>,
     /// How many pairs of runs a comparison takes
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Write the results to this file too, as JSON
     #[arg(long, value_name = "FILE")]

@@ -14,6 +14,7 @@ use super::agent::{Agent, Tools};
 use super::peer::{self, RING_KIB, TRACEPOINTS};
 use super::table::Table;
 use super::tracefs::Instance;
+use crate::build::OBJECT_VARIABLE;
 use crate::exec::{cargo, exec, find};
 use crate::paths;
 
@@ -42,6 +43,7 @@ pub fn run(tools: &Tools, rounds: usize, table: &mut Table) -> Result<()> {
     let directory = paths::target().join("bench-readers");
     let _ = fs::remove_dir_all(&directory);
     fs::create_dir_all(&directory).context("make a directory")?;
+    beside_peers(tools, &directory.join("same"), rounds, table)?;
     let (dump, events) = dump(&directory)?;
     let mut add = |what: String, run: &mut dyn FnMut() -> Result<()>| -> Result<()> {
         let mut values = Vec::new();
@@ -86,12 +88,12 @@ pub fn run(tools: &Tools, rounds: usize, table: &mut Table) -> Result<()> {
         })?,
         None => table.add_missing("readers", "babeltrace2", "not installed"),
     }
-    beside_peers(tools, &directory, rounds, table)?;
     fs::remove_dir_all(&directory).context("remove the directory")
 }
 
 /// Lets the agent, perf and ftrace record the same exits, and has each read its own.
 fn beside_peers(tools: &Tools, directory: &Path, rounds: usize, table: &mut Table) -> Result<()> {
+    fs::create_dir(directory).context("make a directory")?;
     let (dump, perf, trace) = record(tools, directory)?;
     let ctf = directory.join("same.ctf");
     let word = OsStr::new;
@@ -190,14 +192,19 @@ fn dump(directory: &Path) -> Result<(PathBuf, f64)> {
     let mut make = cargo("run");
     make.args([
         "--quiet",
+        "--release",
         "--package",
         "recorder",
         "--example",
         "golden",
-        "--",
+        "--target-dir",
     ])
+    .arg(paths::target())
+    .arg("--")
     .arg(directory)
-    .arg(PROCESSES.to_string());
+    .arg(PROCESSES.to_string())
+    // As the agent was built, so that what they share is not built twice.
+    .env(OBJECT_VARIABLE, paths::bpf_object());
     exec(&mut make)?;
     let files = fs::read_dir(directory).context("list the directory")?;
     let paths: Vec<PathBuf> = files.filter_map(|file| Some(file.ok()?.path())).collect();
