@@ -265,7 +265,17 @@ fn strangers_read_it_with_public_packages_alone() {
         (ended.started.as_nanosecond()..=ended.ended.as_nanosecond()).contains(&at),
         "{fatal}"
     );
-    of_pid("process.exit").expect("signal.number", 11);
+    let exit = of_pid("process.exit");
+    exit.expect("signal.number", 11);
+    // What an exit leaves out follows from the rest of it, as the format says.
+    let clocks = read.value()["metadata"]["recorder.clocks"]["json"].as_str();
+    let clocks = Json::parse(clocks.expect("it is there"));
+    let lifetime: i128 = exit.str("lifetime_ns").parse().expect("a number");
+    let at = exit.number("log_time") - clocks.number("freeze.unix_ns");
+    let start = clocks.number("freeze.boot_ns") + at - lifetime;
+    let shown = dump.only("process.exit", ended.pid());
+    assert_eq!(shown.number("body.process.start_boot_ns"), start, "{exit}");
+    shown.expect("body.process.tid", ended.pid());
     for name in [
         "incident", "host", "clocks", "config", "probes", "coverage", "loss",
     ] {

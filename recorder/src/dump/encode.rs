@@ -123,7 +123,7 @@ impl Encoder {
     }
 
     /// Appends an event; returns its order in the dump, from 1.
-    pub(super) fn event(&mut self, event: &Event, source: Source) -> Result<u64, Stopped> {
+    pub(super) fn event(&mut self, event: &mut Event, source: Source) -> Result<u64, Stopped> {
         let key = ChannelKey {
             topic: event.body.topic_index(),
             lane: event.lane,
@@ -137,7 +137,9 @@ impl Encoder {
             sequence: event.sequence as u32,
             log_time,
         };
-        mcap::message(&mut chunk.records, header, |out| event.body.encode(out));
+        mcap::message(&mut chunk.records, header, |out| {
+            event.body.encode_brief(event.boot_ns, out);
+        });
         if chunk.messages == 0 {
             (chunk.start_time, chunk.end_time) = (log_time, log_time);
         }

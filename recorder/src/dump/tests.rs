@@ -238,13 +238,17 @@ fn messages(bytes: &[u8]) -> Vec<Message> {
             let message = message.expect("an intact message");
             assert_eq!(message.log_time, message.publish_time);
             let metadata = &message.channel.metadata;
+            let boot_ns = clock.boot_ns_at(message.log_time);
+            let mut body =
+                Body::decode(&message.channel.topic, &message.data).expect("a known message");
+            body.complete(Some(boot_ns));
             Message {
-                boot_ns: clock.boot_ns_at(message.log_time),
+                boot_ns,
                 sequence: message.sequence,
                 lane: metadata["lane"].clone(),
                 cpu: metadata["cpu"].parse().expect("a number"),
                 from_writer: metadata.contains_key("source"),
-                body: Body::decode(&message.channel.topic, &message.data).expect("a known message"),
+                body,
             }
         })
         .collect()

@@ -312,23 +312,23 @@ impl<'a> Attempt<'a> {
             }
         }
         for entry in Timeline::new(self.input.frozen, self.spans, &self.survey) {
-            if let Some(note) = note.take_if(|note| note.boot_ns < entry.boot_ns) {
-                encoder.event(&note, Source::Writer)?;
+            if let Some(mut note) = note.take_if(|note| note.boot_ns < entry.boot_ns) {
+                encoder.event(&mut note, Source::Writer)?;
             }
             let mut event = event::decode(entry.lane, entry.record);
             naming.name(entry.record, &mut event);
             (self.input.enrich)(&mut event.body);
-            if let Some(loss) = gaps.before(&event) {
-                encoder.event(&loss, Source::Writer)?;
+            if let Some(mut loss) = gaps.before(&event) {
+                encoder.event(&mut loss, Source::Writer)?;
             }
-            let order = encoder.event(&event, Source::Record)?;
+            let order = encoder.event(&mut event, Source::Record)?;
             deaths.take(order, clock.unix_ns_at(event.boot_ns), &event.body);
         }
-        if let Some(note) = note {
-            encoder.event(&note, Source::Writer)?;
+        if let Some(mut note) = note {
+            encoder.event(&mut note, Source::Writer)?;
         }
-        for loss in gaps.at_end(incident.window_end_boot_ns) {
-            encoder.event(&loss, Source::Writer)?;
+        for mut loss in gaps.at_end(incident.window_end_boot_ns) {
+            encoder.event(&mut loss, Source::Writer)?;
         }
         Ok((encoder.finish()?, deaths.finish()))
     }

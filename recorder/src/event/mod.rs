@@ -6,6 +6,7 @@
 
 mod block;
 mod body;
+mod brief;
 mod cgroup;
 mod clock;
 mod filesystem;

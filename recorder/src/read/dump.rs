@@ -17,6 +17,7 @@ use super::summary::Summary;
 use super::walk::{Extent, Step, Walk, read_extent};
 use super::wire::{Fields, MAGIC};
 use crate::dump::{CLOCKS, COVERAGE, Clocks, Coverage, HOST, Host, INCIDENT, LOSS, LossLedger};
+use crate::event::ClockPair;
 use crate::incident::Incident;
 
 /// Longest metadata record that is read, in bytes.
@@ -100,7 +101,7 @@ impl Dump {
 
     /// Returns the events from the first one on.
     pub fn events(&self) -> Events<'_> {
-        Events::new(self.messages())
+        Events::new(self.messages(), self.clock())
     }
 
     /// Returns the messages behind the events from the first one on, as they are in the file.
@@ -110,7 +111,13 @@ impl Dump {
 
     /// Returns a reader of single events, by their places.
     pub fn lookup(&self) -> Lookup<'_> {
-        Lookup::new(&self.source)
+        Lookup::new(&self.source, self.clock())
+    }
+
+    /// Returns the clock pair that the times of its messages were made by; `None` if that is gone.
+    pub fn clock(&self) -> Option<ClockPair> {
+        let clocks: Clocks = self.metadata(CLOCKS)?;
+        Some(clocks.freeze)
     }
 
     /// Returns how many events its summary counts; `None` if that is gone.

@@ -6,7 +6,7 @@ use super::damage::{Damages, Flaw};
 use super::lookup::Place;
 use super::messages::{Counts, Messages};
 use crate::death::Joiner;
-use crate::event::{Body, DecodeError};
+use crate::event::{Body, ClockPair, DecodeError};
 use crate::incident::Trigger;
 
 /// One event of a dump.
@@ -37,6 +37,8 @@ impl Entry {
 /// Reads the events of a dump in their order, one chunk at a time.
 pub struct Events<'a> {
     messages: Messages<'a>,
+    /// What the times of messages were made by.
+    clock: Option<ClockPair>,
     joiner: Joiner,
     order: u64,
     unknown: u64,
@@ -44,9 +46,10 @@ pub struct Events<'a> {
 }
 
 impl<'a> Events<'a> {
-    pub(super) fn new(messages: Messages<'a>) -> Self {
+    pub(super) fn new(messages: Messages<'a>, clock: Option<ClockPair>) -> Self {
         Self {
             messages,
+            clock,
             joiner: Joiner::default(),
             order: 0,
             unknown: 0,
@@ -86,7 +89,9 @@ impl<'a> Events<'a> {
             };
             self.order += 1;
             match Body::decode(&channel.topic, message.data) {
-                Ok(body) => {
+                Ok(mut body) => {
+                    let boot_ns = self.clock.map(|clock| clock.boot_ns_at(message.log_time));
+                    body.complete(boot_ns);
                     return Ok(Some(Entry {
                         order: self.order,
                         cause: self.joiner.take(self.order, message.log_time, &body).cause,

@@ -9,7 +9,7 @@ use super::chunk::{ChunkError, Chunks};
 use super::source::Source;
 use super::walk::read_extent;
 use super::wire::{Fields, Message};
-use crate::event::Body;
+use crate::event::{Body, ClockPair};
 
 /// Chunks that are kept unpacked.
 const CHUNKS_KEPT: usize = 4;
@@ -26,14 +26,16 @@ pub struct Place {
 /// Reads single events; the chunks that were used last stay unpacked.
 pub struct Lookup<'a> {
     source: &'a Source,
+    clock: Option<ClockPair>,
     /// The one used last in front.
     kept: VecDeque<(u64, Chunks)>,
 }
 
 impl<'a> Lookup<'a> {
-    pub(super) fn new(source: &'a Source) -> Self {
+    pub(super) fn new(source: &'a Source, clock: Option<ClockPair>) -> Self {
         Self {
             source,
+            clock,
             kept: VecDeque::new(),
         }
     }
@@ -44,6 +46,7 @@ impl<'a> Lookup<'a> {
     ///
     /// What the file system reports.
     pub fn body(&mut self, place: Place, topic: &str) -> io::Result<Option<Body>> {
+        let clock = self.clock;
         let Some(chunks) = self.chunk(place.chunk)? else {
             return Ok(None);
         };
@@ -51,7 +54,9 @@ impl<'a> Lookup<'a> {
         let body = chunks.records().get(start..).and_then(|records| {
             let (opcode, body) = Fields(records).record()?;
             let message = Message::parse(body).filter(|_| opcode == op::MESSAGE)?;
-            Body::decode(topic, message.data).ok()
+            let mut body = Body::decode(topic, message.data).ok()?;
+            body.complete(clock.map(|clock| clock.boot_ns_at(message.log_time)));
+            Some(body)
         });
         Ok(body)
     }

@@ -90,6 +90,7 @@ pub fn copy(
     let trigger = origin.trigger_unix_ns().unwrap_or_default();
     let mut deaths = DeathsOf::new(&subject.unwrap_or_default(), trigger);
     let mut messages = dump.messages();
+    let clock = dump.clock();
     let mut channels: BTreeMap<u16, u16> = BTreeMap::new();
     let (mut events, mut unknown, mut data) = (0, 0, Vec::new());
     while let Some((message, channel)) = messages.advance()? {
@@ -111,6 +112,8 @@ pub fn copy(
                 continue;
             }
         };
+        let boot_ns = clock.map(|clock| clock.boot_ns_at(message.log_time));
+        body.complete(boot_ns);
         redactor.body(&mut body);
         let channel_id = match channels.get(&channel.id) {
             Some(id) => *id,
@@ -125,7 +128,10 @@ pub fn copy(
             }
         };
         data.clear();
-        body.encode(&mut data);
+        match boot_ns {
+            Some(boot_ns) => body.encode_brief(boot_ns, &mut data),
+            None => body.encode(&mut data),
+        }
         let header = MessageHeader {
             channel_id,
             ..header
