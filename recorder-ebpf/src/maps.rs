@@ -1,6 +1,6 @@
 //! Every map of the object.
 
-use aya_ebpf::btf_maps::{HashMap, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use recorder_ebpf::abi::{
     ARGV_BYTES_MAX, EXE_BYTES_MAX, Exec, FAULTS_MAX, FILENAME_BYTES_MAX, LaneStats, MAPPINGS_MAX,
@@ -65,6 +65,10 @@ pub static THREADS: PerCpuArray<Threads, 2> = PerCpuArray::new();
 /// What cgroups wrote of late, where they are held to a rate.
 #[btf_map]
 pub static THROTTLES: HashMap<ThrottleKey, Throttle, THROTTLES_MAX> = HashMap::new();
+
+/// How many savings are in force: see [`Saving`](recorder_ebpf::abi::Saving). The agent writes it.
+#[btf_map]
+pub static SAVINGS: Array<u32, 1> = Array::new();
 
 /// A process, uniquely.
 #[derive(Clone, Copy)]

@@ -484,6 +484,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         probes: &[probe],
         kernel: &kernel,
         throttled: &[],
+        filtered: &[],
         evidence: &Evidence::default(),
         may_grow: &|| true,
         enrich: &enrich,

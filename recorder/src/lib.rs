@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod api;
+pub mod budget;
 pub mod cli;
 pub mod compare;
 pub mod config;

@@ -44,6 +44,30 @@ const BROKEN: &[(&str, &str)] = &[
     ),
     ("[dumps]\nmax_count = 0\n", "at least one dump is kept"),
     (
+        "[budget]\ncpu = 1\n",
+        ":2: budget.cpu: write a share of one core in percent: \"1%\"",
+    ),
+    (
+        "[budget]\ncpu = \"half\"\n",
+        ":2: budget.cpu: write a share of one core in percent, from 0.01% on",
+    ),
+    (
+        "[budget]\nprobe_ns = -1\n",
+        ":2: budget.probe_ns: write a number that is not negative",
+    ),
+    (
+        "[budget]\nprobe_ns = 3\n",
+        "--budget-probe-ns 3: must be 0, or at least 50",
+    ),
+    (
+        "[budget]\nmemory = \"64KiB\"\n",
+        "--budget-memory 64 KiB: must be 0, or at least 1 MiB",
+    ),
+    (
+        "[budget]\ncpus = \"1%\"\n",
+        ":2: unknown key \"budget.cpus\": did you mean \"budget.cpu\"?",
+    ),
+    (
         "[[rule]]\nname = \"r\"\nevent = \"io.error\"\nbefore = \"25h\"\n",
         ":4: rule \"r\": before: at most one day",
     ),

@@ -73,7 +73,7 @@ const fn layout_hash() -> u64 {
         WritebackError { header, inode, device, errno, name }
         Note { header, kind, text_len }
         Sample { header, message_len, reserved }
-        LaneStats { attempted, short, lost, throttled }
+        LaneStats { attempted, short, lost, throttled, filtered }
         ThrottleKey { cgroup_id, hierarchy, lane }
         Throttle { due_boot_ns, records, since_boot_ns, until_boot_ns }
         LiveProcess {

@@ -14,6 +14,7 @@ mod note;
 mod oom;
 mod process;
 mod sample;
+mod saving;
 mod signal;
 mod stats;
 mod task;
@@ -33,9 +34,10 @@ pub use note::{Note, NoteKind};
 pub use oom::OomKill;
 pub use process::{
     EXEC_ARGV_TRUNCATED, EXEC_FILENAME_TRUNCATED, EXEC_REDACTED, Exec, Exit, Lineage,
-    PROCESS_ADOPTED, PROCESS_FORKED, TaskHung,
+    PROCESS_ADOPTED, PROCESS_FORKED, PROCESS_REDUCED, TaskHung,
 };
 pub use sample::Sample;
+pub use saving::Saving;
 pub use signal::{
     Arch, BUILD_ID_LEN, Frame, MAPPING_EXECUTE, MAPPING_FILE, MAPPING_PATH_TRUNCATED, MAPPING_READ,
     MAPPING_SHARED, MAPPING_WRITE, Mapping, RECEIVED_BLOCKED, RECEIVED_HANDLED, RECEIVED_IGNORED,

@@ -44,11 +44,13 @@ pub enum NoteKind {
     Reload = 8,
     /// Records of a cgroup that writes too many are left out from here on, or are no longer.
     Throttle = 9,
+    /// Something is left out from here on to keep to the budget, or is no longer.
+    Budget = 10,
 }
 
 impl NoteKind {
     /// Every kind, in the order of its number.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Start,
         Self::Stop,
         Self::Trigger,
@@ -58,6 +60,7 @@ impl NoteKind {
         Self::Limit,
         Self::Reload,
         Self::Throttle,
+        Self::Budget,
     ];
 
     /// Returns the kind with this number, or `None` for one of a newer agent.
@@ -77,6 +80,7 @@ impl NoteKind {
             Self::Limit => "limit",
             Self::Reload => "reload",
             Self::Throttle => "throttle",
+            Self::Budget => "budget",
         }
     }
 }

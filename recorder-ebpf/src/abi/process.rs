@@ -11,6 +11,9 @@ pub const EXEC_FILENAME_TRUNCATED: u8 = 2;
 /// Flag of [`Exec`], set by the agent: values in the arguments are replaced by `*`, length for length.
 pub const EXEC_REDACTED: u8 = 4;
 
+/// Flag of [`Exec`] and [`Exit`]: to keep to the budget, the arguments of the one and what the other used are left out.
+pub const PROCESS_REDUCED: u8 = 8;
+
 /// Flag of every record about a process that carries its parent: it has executed nothing since it was forked, so that its
 /// program is its parent's.
 pub const PROCESS_FORKED: u8 = 0x40;
@@ -41,7 +44,7 @@ pub struct Lineage {
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct Exec {
-    /// The header; `flags` holds the `EXEC_*` flags.
+    /// The header; `flags` holds the `EXEC_*` flags and [`PROCESS_REDUCED`].
     pub header: Header,
     /// Id of its cgroup in the hierarchy of the memory controller, 0 if there is none.
     pub memory_cgroup_id: u64,

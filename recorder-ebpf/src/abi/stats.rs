@@ -21,6 +21,8 @@ pub struct LaneStats {
     pub lost: [u64; KIND_SLOTS],
     /// Records that were not begun, because their cgroup wrote too many, by kind.
     pub throttled: [u64; KIND_SLOTS],
+    /// Records that were not begun, to keep to the budget, by kind.
+    pub filtered: [u64; KIND_SLOTS],
 }
 
 impl LaneStats {
@@ -32,5 +34,10 @@ impl LaneStats {
     /// Returns the records that were not begun, of all kinds.
     pub fn throttled_total(&self) -> u64 {
         self.throttled.iter().sum()
+    }
+
+    /// Returns the records that were not begun to keep to the budget, of all kinds.
+    pub fn filtered_total(&self) -> u64 {
+        self.filtered.iter().sum()
     }
 }

@@ -5,10 +5,11 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use recorder_ebpf::abi::{
     ARGV_BYTES_MAX, EXE_BYTES_MAX, EXE_NAMES_MAX, EXEC_ARGV_TRUNCATED, EXEC_FILENAME_TRUNCATED,
-    EventKind, Exec, Exit, FILENAME_BYTES_MAX, TaskHung,
+    EventKind, Exec, Exit, FILENAME_BYTES_MAX, PROCESS_REDUCED, Saving, TaskHung,
 };
 
 use super::threads::{self, Walker};
+use crate::budget::{count_filtered, leaves_out, savings};
 use crate::emit::{attempt_for, own, reserve, reserve_for};
 use crate::globals::{
     BPRM_FILENAME, CRED_EGID, CRED_EUID, DENTRY_NAME, DENTRY_PARENT, FILE_DENTRY, FILE_INODE,
@@ -31,6 +32,11 @@ const SIGNAL_GROUP_EXIT: u32 = 4;
 /// `sched_process_exec(struct task_struct *, pid_t, struct linux_binprm *)`
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
+    let savings = savings();
+    if leaves_out(savings, Saving::Exec) {
+        count_filtered(EventKind::ProcessExec);
+        return 0;
+    }
     let task = Task(ctx.arg(0));
     let program: Object = ctx.arg(2);
     let mm = load(task.0, &TASK_MM);
@@ -67,6 +73,10 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
     }
     let start: u64 = load(mm, &MM_ARG_START);
     let mut argv_len = load::<u64>(mm, &MM_ARG_END).wrapping_sub(start);
+    if leaves_out(savings, Saving::Argv) {
+        argv_len = 0;
+        flags |= PROCESS_REDUCED;
+    }
     if argv_len > ARGV_BYTES_MAX as u64 {
         argv_len = ARGV_BYTES_MAX as u64;
         flags |= EXEC_ARGV_TRUNCATED;
@@ -260,11 +270,16 @@ pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
     let Some(mut slot) = reserve_for::<Exit>(EventKind::ProcessExit, leader) else {
         return 0;
     };
-    let mut usage = Usage::of_dead_threads(signal);
-    if load::<u32>(signal, &SIGNAL_THREADS) == 1 {
-        usage.add(&Usage::of_thread(task));
-    } else if let Some(others) = threads::sum(Walker::Exit, signal) {
-        usage.add_listed(others);
+    let mut usage = Usage::default();
+    let mut reduced = PROCESS_REDUCED;
+    if !leaves_out(savings(), Saving::ExitDetail) {
+        reduced = 0;
+        usage = Usage::of_dead_threads(signal);
+        if load::<u32>(signal, &SIGNAL_THREADS) == 1 {
+            usage.add(&Usage::of_thread(task));
+        } else if let Some(others) = threads::sum(Walker::Exit, signal) {
+            usage.add_listed(others);
+        }
     }
     let flags: u32 = load(signal, &SIGNAL_FLAGS);
     // Both loads before the choice: the compiler would otherwise choose the pointer and load once, through two types.
@@ -283,7 +298,7 @@ pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
             task,
             leader,
             size_of::<Exit>() as u32,
-            leader.process_flags() | own,
+            leader.process_flags() | own | reduced,
         ),
         user_ns,
         system_ns,
@@ -305,6 +320,7 @@ pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
 }
 
 /// What threads used.
+#[derive(Default)]
 struct Usage {
     user_ns: u64,
     system_ns: u64,

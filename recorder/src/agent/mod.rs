@@ -11,6 +11,7 @@
 //! | `live` | decodes records for who watches live, if anyone does |
 //! | `notify` | each tells one target of incidents |
 //! | `look` | looks for processes that were forked and have executed nothing |
+//! | `budget` | measures what recording costs, and decides what is left out |
 //! | `builds` | reads the build IDs of what was executed |
 //! | `evidence` | each waits for one collector |
 
@@ -42,6 +43,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::api;
+use crate::budget;
 use crate::config::{Paths, RecordConfig, Seconds, saturating_ns};
 use crate::dump::{Limits, ProbeState};
 use crate::evidence::{Collectors, EvidenceConfig};
@@ -113,11 +115,12 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
         rings,
         counters,
         throttles,
+        savings,
         mut probes,
         tasks,
         attachment,
     } = loaded?;
-    give_back_memory();
+    budget::give_back_memory();
     let counters = Arc::new(counters);
     let (frozen, incidents) = bounded(WRITER_QUEUE);
     let (tell, news) = bounded(NEWS_QUEUE);
@@ -177,7 +180,8 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
     let plane = plane
         .with_identities(identities)
         .with_redactor(redactor)
-        .with_throttles(throttles);
+        .with_throttles(throttles)
+        .with_savings(savings);
     let started = banner(paths, config, &probes);
     let dumps = Arc::new(Mutex::new(api::DumpStatus::default()));
     let host = host::identify(config.environment.clone());
@@ -234,7 +238,9 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
     })?;
     let sample_counters = samples.counters();
     let samples = spawn("samples", move || samples.run())?;
+    let contract = Arc::new(budget::Shared::new(config.contract()));
     let maker = StatusMaker {
+        contract: Arc::clone(&contract),
         start,
         config: config.clone(),
         dumps_dir: paths.dumps(),
@@ -252,7 +258,11 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
         described,
         commands: commands.clone(),
         notifier: notifier.clone(),
+        contract: Arc::clone(&contract),
     });
+    let (stop_measuring, measured) = bounded(0);
+    let watch = budget::Watch::new(contract, Arc::clone(&counters), commands.clone());
+    let watch = spawn("budget", move || watch.run(&measured))?;
     let agent = api::Agent {
         commands: commands.clone(),
         status: Box::new(move |state| maker.status(state)),
@@ -285,6 +295,8 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
     drop((commands, notifier));
     let served = control(listener, metrics, agent, reloader);
     drop::<Sender<()>>(stop_looking);
+    drop::<Sender<()>>(stop_measuring);
+    join(watch)?;
     if let Some(look) = look {
         join(look)?;
     }
@@ -523,15 +535,6 @@ fn banner(paths: &Paths, config: &RecordConfig, probes: &[crate::dump::Probe]) -
         Seconds(config.after),
         paths.dumps().display(),
     )
-}
-
-/// Gives the memory back that only the start needed: mostly the kernel's type information.
-fn give_back_memory() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: the call takes one number and touches only memory that nobody uses.
-    unsafe {
-        libc::malloc_trim(0);
-    }
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {

@@ -10,6 +10,7 @@ use recorder_ebpf::abi::{Header, Lane, decode};
 use tokio::sync::oneshot;
 
 use crate::api::ReloadReply;
+use crate::budget;
 use crate::config::{ConfigError, RecordConfig, SETTINGS};
 use crate::event;
 use crate::harmless::escape;
@@ -23,7 +24,7 @@ use crate::rules::{self, Rehearsal, Rehearsing, RuleSet};
 pub type Load = Box<dyn Fn() -> Result<RecordConfig, ConfigError> + Send + Sync>;
 
 /// Settings that a reload takes, by the beginning of their keys.
-const LIVE: [&str; 3] = ["window.", "incident.", "limits."];
+const LIVE: [&str; 4] = ["window.", "incident.", "limits.", "budget."];
 /// What a record takes in the ring for each byte that it takes in a dump, about.
 const COMPRESSION: u64 = 9;
 /// Bytes of a dump without any event, about.
@@ -38,6 +39,8 @@ pub(super) struct Reloader {
     pub(super) described: Arc<Mutex<serde_json::Value>>,
     pub(super) commands: Commands,
     pub(super) notifier: Notifier,
+    /// What recording may cost.
+    pub(super) contract: Arc<budget::Shared>,
 }
 
 /// Makes the rules of a configuration ready.
@@ -111,6 +114,7 @@ impl Reloader {
             return Err("the agent is stopping, or does not keep up".to_owned());
         }
         self.notifier.put(targets);
+        self.contract.set_contract(next.contract());
         *self
             .described
             .lock()

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use recorder_ebpf::abi::{EventKind, Lane};
+use recorder_ebpf::abi::{EventKind, Lane, Saving};
 use rustix::fs::statvfs;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -16,6 +16,7 @@ use crate::api::{
     CpuStatus, DumpStatus, Health, IncidentStatus, LaneStatus, LiveStatus, SampleStatus,
     SpaceStatus, Status, Usage,
 };
+use crate::budget::{self, BudgetStatus};
 use crate::config::{RecordConfig, saturating_ns};
 use crate::dump::Probe;
 use crate::event::ClockPair;
@@ -39,6 +40,7 @@ pub(super) struct StatusMaker {
     pub(super) live: Live,
     pub(super) notifier: Notifier,
     pub(super) watch: Mutex<Watch>,
+    pub(super) contract: Arc<budget::Shared>,
 }
 
 impl StatusMaker {
@@ -84,6 +86,11 @@ impl StatusMaker {
             lanes: Lane::ALL.map(|lane| of_lane(lane, &state)).into(),
             events: by_kind(&state.events),
             throttled: state.throttled,
+            budget: BudgetStatus {
+                records: by_saving(&state.left_out),
+                ..self.contract.status()
+            },
+            filtered: state.filtered,
             incidents: IncidentStatus {
                 open: incidents.open,
                 opened: incidents.opened_total,
@@ -167,7 +174,10 @@ fn of_lane(lane: Lane, state: &State) -> LaneStatus {
     let cpus = state
         .counters
         .iter()
-        .filter(|counted| counted.lane == lane && counted.stats.attempted > 0)
+        .filter(|counted| {
+            let filtered = counted.stats.filtered_total();
+            counted.lane == lane && counted.stats.attempted + filtered > 0
+        })
         .map(|counted| {
             let lost = counted.stats.lost_total();
             let committed = committed
@@ -181,6 +191,7 @@ fn of_lane(lane: Lane, state: &State) -> LaneStatus {
                 lost,
                 lost_by_kind: by_kind(&counted.stats.lost),
                 throttled_by_kind: by_kind(&counted.stats.throttled),
+                filtered_by_kind: by_kind(&counted.stats.filtered),
                 in_flight: counted.stats.attempted.saturating_sub(lost + committed),
             }
         })
@@ -199,6 +210,15 @@ fn of_lane(lane: Lane, state: &State) -> LaneStatus {
             .map(|oldest| now_boot_ns().saturating_sub(oldest)),
         cpus,
     }
+}
+
+/// Names what was left out, of which there is any.
+fn by_saving(counts: &[u64; Saving::ALL.len()]) -> BTreeMap<String, u64> {
+    let counts = Saving::ALL.into_iter().zip(*counts);
+    counts
+        .filter(|(_, count)| *count > 0)
+        .map(|(saving, count)| (saving.name().to_owned(), count))
+        .collect()
 }
 
 /// Names the counts of those kinds that have any.

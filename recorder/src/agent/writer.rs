@@ -178,6 +178,7 @@ impl Writer {
             // They went with the kernel side of it.
             kernel: &[],
             throttled: &[],
+            filtered: &[],
             evidence: &Evidence::default(),
             may_grow: &|| self.store.may_grow(),
             enrich: &|body| names.enrich(body),
@@ -256,6 +257,7 @@ impl Writer {
             probes: &self.probes,
             kernel: &frozen.counters,
             throttled: &frozen.throttled,
+            filtered: &frozen.filtered,
             evidence: &evidence,
             may_grow: &|| self.store.may_grow(),
             enrich: &|body| names.enrich(body),

@@ -8,8 +8,10 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
+use recorder_ebpf::abi::Saving;
 
 use super::types::{DURATION_BOUNDS_MS, LaneStatus, Measurement, Status};
+use crate::budget::{BudgetStatus, Costs, Resource};
 use crate::dump::ProbeState;
 use crate::health::Word;
 
@@ -72,6 +74,7 @@ impl Collector for Snapshot {
         let mut families = Families(encoder);
         about(&mut families, &self.status)?;
         recording(&mut families, &self.status)?;
+        budget(&mut families, &self.status.budget)?;
         incidents(&mut families, &self.status)?;
         dumps(&mut families, &self.status)?;
         readers(&mut families, &self.status)?;
@@ -317,6 +320,75 @@ fn recording(families: &mut Families<'_>, status: &Status) -> fmt::Result {
         "Lines of the kernel's log overwritten before they were read, or beyond the limit.",
         samples.log_lost + samples.log_left_out,
     )
+}
+
+fn budget(families: &mut Families<'_>, budget: &BudgetStatus) -> fmt::Result {
+    let left_out = |saving: Saving| {
+        let is_left_out = budget.left_out.iter().any(|what| what == saving.name());
+        (
+            vec![("what", saving.name())],
+            f64::from(u8::from(is_left_out)),
+        )
+    };
+    families.gauges(
+        "budget_left_out",
+        "1 for each thing that is left out to keep to the budget.",
+        Saving::ALL.map(left_out),
+    )?;
+    families.counters(
+        "budget_records",
+        "Records of which all or something was left out to keep to the budget.",
+        Saving::ALL.map(|saving| {
+            let records = budget.records.get(saving.name()).copied();
+            (vec![("what", saving.name())], records.unwrap_or(0))
+        }),
+    )?;
+    families.counters(
+        "budget_steps",
+        "Steps that left something out, and that took something back.",
+        [
+            (vec![("direction", "out")], budget.degradations),
+            (vec![("direction", "back")], budget.recoveries),
+        ],
+    )?;
+    costs(
+        families,
+        "budget_limit",
+        "What recording may cost: cpu in cores, probe_ns in nanoseconds a run, memory in bytes; absent what may cost any amount.",
+        &budget.limits,
+    )?;
+    costs(
+        families,
+        "budget_used",
+        "What recording does cost, in the same units.",
+        &budget.measured,
+    )?;
+    let threads = budget.threads.iter().map(|thread| {
+        let spent = ConstCounter::new(seconds(thread.cpu_ns));
+        (vec![("thread", thread.name.as_str())], spent)
+    });
+    families.family(
+        "thread_cpu_seconds",
+        "CPU time of the agent's threads.",
+        MetricType::Counter,
+        threads,
+    )
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a metric is a float to who reads it"
+)]
+fn costs(families: &mut Families<'_>, name: &str, help: &str, costs: &Costs) -> fmt::Result {
+    let amounts = Resource::ALL.into_iter().filter_map(|resource| {
+        let amount = costs.get(resource)? as f64;
+        let amount = match resource {
+            Resource::Cpu => amount / 1e6,
+            Resource::ProbeNs | Resource::Memory => amount,
+        };
+        Some((vec![("resource", resource.name())], amount))
+    });
+    families.gauges(name, help, amounts)
 }
 
 fn of_lane(lane: &LaneStatus) -> Labels<'_> {

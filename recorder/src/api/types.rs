@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::dump::{Probe, Throttled};
+use crate::budget::BudgetStatus;
+use crate::dump::{Filtered, Probe, Throttled};
 use crate::health::{Reason, Word};
 use crate::rules::RuleStats;
 
@@ -59,6 +60,12 @@ pub struct Status {
     /// Cgroups of which records are left out, because they write too many, and the last of which records were.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub throttled: Vec<Throttled>,
+    /// What recording costs and may cost.
+    #[serde(default)]
+    pub budget: BudgetStatus,
+    /// What is left out to keep to the budget, and the last of what was.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub filtered: Vec<Filtered>,
     /// What became of everything that could have been an incident.
     pub incidents: IncidentStatus,
     /// What each rule has seen.
@@ -125,6 +132,9 @@ pub struct CpuStatus {
     /// Records that were not begun, because their cgroup wrote too many, by type of event.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub throttled_by_kind: BTreeMap<String, u64>,
+    /// Records that were not begun, to keep to the budget, by type of event.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub filtered_by_kind: BTreeMap<String, u64>,
     /// Records on their way.
     pub in_flight: u64,
 }

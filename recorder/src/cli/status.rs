@@ -8,6 +8,7 @@ use anyhow::Result;
 
 use super::text::{Palette, Style, bytes, count, duration, escape, plural};
 use crate::api::{Client, LaneStatus, Measurement, SampleStatus, Status};
+use crate::budget::Resource;
 use crate::config::Paths;
 use crate::dump::ProbeState;
 use crate::health::Word;
@@ -157,6 +158,7 @@ fn write(
         );
         writeln!(out, "{}", palette.paint(Style::Yellow, &text))?;
     }
+    budget_lines(out, status, palette)?;
     let incidents = &status.incidents;
     writeln!(
         out,
@@ -239,6 +241,39 @@ fn write(
         duration(status.usage.cpu_ns),
         bytes(status.usage.resident_bytes),
     )
+}
+
+/// What recording costs of what it may cost, and what is left out for that.
+fn budget_lines(out: &mut impl Write, status: &Status, palette: Palette) -> io::Result<()> {
+    let budget = &status.budget;
+    let cost = |resource: Resource| {
+        let measured = resource.words(budget.measured.get(resource)?);
+        Some(match budget.limits.get(resource) {
+            Some(limit) => format!(
+                "{} {measured} of {}",
+                resource.name(),
+                resource.words(limit)
+            ),
+            None => format!("{} {measured}", resource.name()),
+        })
+    };
+    let costs: Vec<String> = Resource::ALL.into_iter().filter_map(cost).collect();
+    if !costs.is_empty() {
+        writeln!(out, "budget   {}", costs.join(", "))?;
+    }
+    for filtered in &status.filtered {
+        let records = plural(filtered.records, "record");
+        let text = format!(
+            "         {:<11} {} {records}",
+            escape(&filtered.what),
+            match filtered.until_boot_ns {
+                None => "left out:",
+                Some(_) => "was left out:",
+            }
+        );
+        writeln!(out, "{}", palette.paint(Style::Yellow, &text))?;
+    }
+    Ok(())
 }
 
 fn rules_lines(out: &mut impl Write, rules: &[RuleStats], palette: Palette) -> io::Result<()> {

@@ -20,6 +20,7 @@ use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
+use crate::budget::{Contract, Share};
 use crate::evidence::{Builtin, Collector};
 
 use crate::incident::Span;
@@ -123,6 +124,18 @@ pub struct RecordConfig {
     #[arg(long, value_name = "TIME", value_parser = duration)]
     #[serde(rename = "max_age_ns", serialize_with = "optional_nanoseconds")]
     pub max_age: Option<Duration>,
+    /// Most CPU time that recording takes, as a share of one core: the probes, and the threads that record; 0% for any. What
+    /// would take more makes the recorder leave out, one after the other, the arguments of programs, samples, programs that
+    /// are executed, and what processes used; never failures
+    #[arg(long, value_name = "PERCENT", default_value = "25%")]
+    pub budget_cpu: Share,
+    /// Most time in nanoseconds that a run of the probe of programs that are executed, or of that of processes that end, takes
+    /// on average; 0 for any
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub budget_probe_ns: u64,
+    /// Most memory that the recorder takes beside its ring; 0 for any
+    #[arg(long, value_name = "SIZE", default_value = "0")]
+    pub budget_memory: Bytes,
     /// Time from one sample of the host to the next; 0s for none
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
     #[serde(rename = "sample_interval_ns", serialize_with = "nanoseconds")]
@@ -227,6 +240,15 @@ impl RecordConfig {
         }
     }
 
+    /// Returns what recording may cost.
+    pub fn contract(&self) -> Contract {
+        Contract {
+            cpu: self.budget_cpu,
+            probe_ns: self.budget_probe_ns,
+            memory_bytes: self.budget_memory.0,
+        }
+    }
+
     /// Returns how far back the window of any rule reaches.
     pub fn longest_before(&self) -> Duration {
         let written = self.rules.iter().filter_map(|rule| Some(rule.before?.0));
@@ -286,6 +308,18 @@ impl RecordConfig {
                     "{flag} {value}: must be between {LANE_MIN} and {LANE_MAX}"
                 ));
             }
+        }
+        if (1..MEMORY_MIN.0).contains(&self.budget_memory.0) {
+            return fail(format!(
+                "--budget-memory {}: must be 0, or at least {MEMORY_MIN}",
+                self.budget_memory
+            ));
+        }
+        if (1..PROBE_NS_MIN).contains(&self.budget_probe_ns) {
+            return fail(format!(
+                "--budget-probe-ns {}: must be 0, or at least {PROBE_NS_MIN}, for measuring takes that",
+                self.budget_probe_ns
+            ));
         }
         if self.max_dump_bytes < DUMP_MIN {
             return fail(format!(
@@ -416,6 +450,10 @@ impl RecordConfig {
     }
 }
 
+/// Least memory that the recorder may be held to: no agent takes less.
+const MEMORY_MIN: Bytes = Bytes(1 << 20);
+/// Least time that a probe may be held to, in nanoseconds: one that does nothing takes about so long while it is measured.
+const PROBE_NS_MIN: u64 = 50;
 /// Most of a file system that can be kept free.
 const PERCENT_MAX: u64 = 95;
 /// Stands for no built-in collector at all.

@@ -9,6 +9,8 @@ use std::time::Duration;
 use toml::Value;
 use toml::de::DeValue;
 
+use crate::budget::Share;
+
 use super::{Bytes, RecordConfig, RuleWindow, SocketMode, duration, text_of_duration};
 
 /// A setting.
@@ -79,6 +81,9 @@ pub static SETTINGS: &[Setting] = &settings! {
     "memory.lifecycle_bytes" lifecycle_bytes,
     "memory.sample_bytes" sample_bytes,
     "memory.max_age" max_age,
+    "budget.cpu" budget_cpu,
+    "budget.probe_ns" budget_probe_ns,
+    "budget.memory" budget_memory,
     "samples.interval" sample_interval,
     "samples.kernel_log_ignore" kernel_log_ignore,
     "dumps.max_dump_bytes" max_dump_bytes,
@@ -147,6 +152,19 @@ impl FromToml for Bytes {
 
     fn to_toml(&self) -> Option<Value> {
         Some(self.to_string().replace(' ', "").into())
+    }
+}
+
+impl FromToml for Share {
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        match value.as_str() {
+            Some(text) => text.parse(),
+            None => Err(wrong(value, "write a share of one core in percent: \"1%\"")),
+        }
+    }
+
+    fn to_toml(&self) -> Option<Value> {
+        Some(self.to_string().into())
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 
 use super::{Answer, Check, State};
 use crate::api::{ClientError, LaneStatus, Status};
+use crate::budget::Resource;
 use crate::config::Paths;
 use crate::health::Word;
 use crate::units::{bytes, duration};
@@ -56,6 +57,7 @@ pub(super) fn checks(paths: &Paths, answer: Option<&Answer>) -> Vec<Check> {
     checks.extend(losses(status));
     checks.extend(status.lanes.iter().filter_map(|lane| window(lane, status)));
     checks.extend(samples(status));
+    checks.extend(budget(status));
     checks.extend(dumps(status));
     checks
 }
@@ -148,6 +150,37 @@ fn window(lane: &LaneStatus, status: &Status) -> Option<Check> {
             bytes(wanted)
         ),
     ))
+}
+
+/// What recording may cost, and what is left out for that.
+fn budget(status: &Status) -> Option<Check> {
+    const NAME: &str = "budget";
+    let budget = &status.budget;
+    let bound = |resource: Resource| {
+        let limit = budget.limits.get(resource)?;
+        let now = budget.measured.get(resource);
+        let now = now.map(|amount| format!("{} of ", resource.words(amount)));
+        Some(format!(
+            "{}: {}{}",
+            resource.name(),
+            now.unwrap_or_default(),
+            resource.words(limit)
+        ))
+    };
+    let bounds: Vec<String> = Resource::ALL.into_iter().filter_map(bound).collect();
+    let bounds = bounds.join(", ");
+    if !budget.left_out.is_empty() {
+        let left_out = budget.left_out.join(", ");
+        let found = format!("{left_out} left out, to keep to it ({bounds})");
+        let remedy =
+            "what makes so many processes, or a larger budget: see [budget] in configuration.md";
+        return Some(Check::warn(NAME, found, remedy));
+    }
+    let kept = match budget.degradations {
+        0 => "kept".to_owned(),
+        times => format!("kept; something was left out {times} times since the start"),
+    };
+    (!bounds.is_empty()).then(|| Check::pass(NAME, format!("{kept} ({bounds})")))
 }
 
 fn samples(status: &Status) -> Vec<Check> {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use recorder_ebpf::abi::{self, EventKind, Header, KIND_SLOTS, Lane, LaneStats};
 
 use super::{
-    Coverage, CpuCoverage, CpuLoss, CpuStats, DumpInput, LANES, LaneCoverage, LaneLoss, LossLedger,
-    Shortfall, Throttled, Verdict,
+    Coverage, CpuCoverage, CpuLoss, CpuStats, DumpInput, Filtered, LANES, LaneCoverage, LaneLoss,
+    LossLedger, Shortfall, Throttled, Verdict,
     survey::{CpuSurvey, LaneSurvey, Span, Survey},
 };
 use crate::ring::LaneWindow;
@@ -121,6 +121,7 @@ impl Account<'_> {
             if stats.stats.attempted > 0
                 || stats.stats.lost_total() > 0
                 || stats.stats.throttled_total() > 0
+                || stats.stats.filtered_total() > 0
             {
                 let found = self.survey.cpus.get(usize::from(stats.cpu));
                 let loss = self.cpu_loss(stats.cpu, found.unwrap_or(&none), Some(&stats.stats));
@@ -156,6 +157,9 @@ impl Account<'_> {
             lost: stats.map(|stats| by_type(&stats.lost)).unwrap_or_default(),
             throttled: stats
                 .map(|stats| by_type(&stats.throttled))
+                .unwrap_or_default(),
+            filtered: stats
+                .map(|stats| by_type(&stats.filtered))
                 .unwrap_or_default(),
             missing: found.missing().saturating_add(inside),
             missing_beside: found.missing_beside()
@@ -212,6 +216,16 @@ impl Account<'_> {
         if left_out > 0 {
             shortfalls.push(Shortfall::Throttled { records: left_out });
         }
+        let is_inside = |filtered: &&Filtered| {
+            filtered.lane == self.lane.name()
+                && filtered.records > 0
+                && filtered.since_boot_ns <= input.incident.window_end_boot_ns
+                && filtered
+                    .until_boot_ns
+                    .is_none_or(|until_boot_ns| until_boot_ns >= asked_from)
+        };
+        let filtered = input.filtered.iter().filter(is_inside).cloned();
+        shortfalls.extend(filtered.map(Shortfall::Filtered));
         LaneCoverage {
             lane: self.lane.name().into(),
             records: self.survey.records,

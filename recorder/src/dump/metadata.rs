@@ -114,8 +114,8 @@ pub struct LaneCoverage {
     pub cpus: Vec<CpuCoverage>,
 }
 
-/// Why records of the window are not in the dump.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Why records of the window are not in the dump, or not whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reason", rename_all = "snake_case")]
 pub enum Shortfall {
     /// Recording began inside the window.
@@ -146,11 +146,29 @@ pub enum Shortfall {
         /// How many.
         records: u64,
     },
+    /// Something was left out to keep to the budget, inside the window or around it.
+    Filtered(Filtered),
     /// Sequence numbers are missing: see the loss ledger.
     Lost {
         /// How many.
         records: u64,
     },
+}
+
+/// What was left out for a while so that recording costs no more than it may.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filtered {
+    /// "argv", "samples", "exec", "exit_detail".
+    pub what: String,
+    /// "lifecycle" or "sample".
+    pub lane: String,
+    /// Since when, in nanoseconds since boot.
+    pub since_boot_ns: u64,
+    /// Until when; absent if it still is.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub until_boot_ns: Option<u64>,
+    /// Records that are not there, or, of "argv" and "exit_detail", that are there without what was left out.
+    pub records: u64,
 }
 
 impl Shortfall {
@@ -251,6 +269,9 @@ pub struct CpuLoss {
     /// Records that were not begun since recording began, because their cgroup wrote too many, by type of event.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub throttled: BTreeMap<String, u64>,
+    /// Records that were not begun since recording began, to keep to the budget, by type of event.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub filtered: BTreeMap<String, u64>,
     /// Records missing inside the window: between its first and its last, or after it up to the freeze.
     pub missing: u64,
     /// Records missing next to the window: perhaps inside it.

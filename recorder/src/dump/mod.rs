@@ -43,8 +43,8 @@ pub use evidence::{
 };
 pub use file::{TEMPORARY_PREFIX, write_file};
 pub use metadata::{
-    CLOCKS, CONFIG, COVERAGE, Clocks, Coverage, CpuCoverage, CpuLoss, Derived, HOST, Host,
-    INCIDENT, LOSS, LaneCoverage, LaneLoss, LossLedger, PROBES, Probe, ProbeState, Shortfall,
+    CLOCKS, CONFIG, COVERAGE, Clocks, Coverage, CpuCoverage, CpuLoss, Derived, Filtered, HOST,
+    Host, INCIDENT, LOSS, LaneCoverage, LaneLoss, LossLedger, PROBES, Probe, ProbeState, Shortfall,
     Sidecar, Throttled, Verdict,
 };
 pub use name::{DUMP_EXTENSION, SIDECAR_EXTENSION, short_id};
@@ -112,6 +112,8 @@ pub struct DumpInput<'a> {
     pub kernel: &'a [CpuStats],
     /// Cgroups of which records were left out.
     pub throttled: &'a [Throttled],
+    /// What was left out to keep to the budget.
+    pub filtered: &'a [Filtered],
     /// What was collected beside the events.
     pub evidence: &'a Evidence,
     /// Tells whether the file may go on growing: there is free space beyond what is to stay free.

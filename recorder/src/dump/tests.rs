@@ -84,6 +84,7 @@ struct Case {
     max_dump_bytes: u64,
     is_low_on_space: bool,
     evidence: Evidence,
+    filtered: Vec<Filtered>,
 }
 
 impl Case {
@@ -119,6 +120,7 @@ impl Case {
             max_dump_bytes: u64::MAX,
             is_low_on_space: false,
             evidence: Evidence::default(),
+            filtered: Vec::new(),
         }
     }
 
@@ -183,6 +185,7 @@ impl Case {
             probes: &[probe],
             kernel: &self.kernel,
             throttled: &[],
+            filtered: &self.filtered,
             evidence: &self.evidence,
             may_grow: &|| !self.is_low_on_space,
             enrich: &|_| {},
@@ -484,6 +487,44 @@ fn losses_stand_in_their_place() {
     assert_eq!(loss[0].missing, 8);
     assert_eq!(loss[1].attempted, None);
     assert_eq!(loss[1].missing, 0);
+}
+
+#[test]
+fn what_was_left_out_to_keep_to_the_budget_is_a_shortfall_of_its_window() {
+    let left_out = |what: &str, lane: &str, since_boot_ns, until_boot_ns, records| Filtered {
+        what: what.into(),
+        lane: lane.into(),
+        since_boot_ns,
+        until_boot_ns,
+        records,
+    };
+    let mut case = small();
+    let exec = left_out("exec", "lifecycle", BOOT_NS - 1, None, 7);
+    let samples = left_out("samples", "sample", 1, Some(*WINDOW.start()), 2);
+    case.filtered = vec![
+        exec.clone(),
+        samples.clone(),
+        // Before the window, after it, and nothing.
+        left_out("argv", "lifecycle", 1, Some(WINDOW.start() - 1), 5),
+        left_out("argv", "lifecycle", WINDOW.end() + 1, None, 5),
+        left_out("exit_detail", "lifecycle", BOOT_NS, None, 0),
+    ];
+    let stats = &mut case.kernel[Lane::Lifecycle as usize].stats;
+    stats.filtered[EventKind::ProcessExec as usize] = 7;
+    let dump = case.dump();
+    assert_eq!(
+        dump.lane(Lane::Lifecycle).shortfalls,
+        [Shortfall::Filtered(exec)]
+    );
+    assert_eq!(
+        dump.lane(Lane::Sample).shortfalls,
+        [Shortfall::Filtered(samples)]
+    );
+    assert!(dump.lane(Lane::Failure).complete);
+    assert_eq!(dump.written.verdict, Verdict::Lossy);
+    let cpu = &dump.sidecar.loss.lanes[Lane::Lifecycle as usize].cpus[0];
+    assert_eq!(cpu.filtered["process.exec"], 7);
+    assert_eq!(dump.losses(), []);
 }
 
 #[test]

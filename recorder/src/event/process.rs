@@ -2,7 +2,7 @@
 
 use recorder_ebpf::abi::{
     self, EXEC_ARGV_TRUNCATED, EXEC_FILENAME_TRUNCATED, EXEC_REDACTED, Exec, Exit, Header, Lineage,
-    TaskHung,
+    PROCESS_REDUCED, TaskHung,
 };
 
 use super::{known, names, proto, text};
@@ -39,7 +39,13 @@ pub(super) fn exec(record: &[u8]) -> Option<proto::ProcessExec> {
         euid: Some(exec.euid),
         egid: Some(exec.egid),
         redacted: Some(exec.header.flags & EXEC_REDACTED != 0),
+        argv_filtered: is_reduced(&exec.header),
     })
+}
+
+/// Tells whether something was left out of the record to keep to the budget; nothing of one that is whole.
+fn is_reduced(header: &Header) -> Option<bool> {
+    (header.flags & PROCESS_REDUCED != 0).then_some(true)
 }
 
 /// Returns the process that a header names, and where it belongs.
@@ -96,6 +102,9 @@ pub(super) fn exit(record: &[u8]) -> Option<proto::ProcessExit> {
     let exit = abi::decode::<Exit>(record)?;
     let header = &exit.header;
     let signal = known(exit.status & SIGNAL);
+    let usage_filtered = is_reduced(header);
+    let used = |amount: u64| usage_filtered.is_none().then_some(amount);
+    let counted = |count: u32| usage_filtered.is_none().then_some(count);
     Some(proto::ProcessExit {
         process: Some(proto::Process {
             ppid: Some(exit.parent_tgid),
@@ -107,15 +116,16 @@ pub(super) fn exit(record: &[u8]) -> Option<proto::ProcessExit> {
         core_dumped: Some(exit.status & CORE_DUMPED != 0),
         lifetime_ns: known(header.start_boot_ns)
             .map(|start_boot_ns| header.boot_ns.saturating_sub(start_boot_ns)),
-        user_ns: Some(exit.user_ns),
-        system_ns: Some(exit.system_ns),
-        max_rss_bytes: Some(u64::from(exit.max_rss_kib) << 10),
-        read_bytes: Some(exit.read_bytes),
-        write_bytes: Some(exit.write_bytes),
-        minor_faults: Some(exit.minor_faults),
-        major_faults: Some(exit.major_faults),
-        voluntary_switches: Some(exit.voluntary_switches),
-        involuntary_switches: Some(exit.involuntary_switches),
+        user_ns: used(exit.user_ns),
+        system_ns: used(exit.system_ns),
+        max_rss_bytes: used(u64::from(exit.max_rss_kib) << 10),
+        read_bytes: used(exit.read_bytes),
+        write_bytes: used(exit.write_bytes),
+        minor_faults: counted(exit.minor_faults),
+        major_faults: counted(exit.major_faults),
+        voluntary_switches: counted(exit.voluntary_switches),
+        involuntary_switches: counted(exit.involuntary_switches),
+        usage_filtered,
     })
 }
 

@@ -2,8 +2,9 @@ use proptest::prelude::*;
 use recorder_ebpf::abi::{
     Arch, COMM_LEN, CgroupChange, EXEC_ARGV_TRUNCATED, Exec, Exit, Frame, IoError, Lineage,
     MAPPING_EXECUTE, MAPPING_FILE, MAPPING_PATH_TRUNCATED, MAPPING_READ, MAPPING_WRITE, Mapping,
-    Note, NoteKind, OomKill, SENDER_KERNEL, SIGNAL_HAS_REGISTERS, SIGNAL_HAS_SENDER,
-    SIGNAL_RERAISED, Sample, Sender, SignalFatal, SignalSent, TaskHung, WritebackError,
+    Note, NoteKind, OomKill, PROCESS_REDUCED, SENDER_KERNEL, SIGNAL_HAS_REGISTERS,
+    SIGNAL_HAS_SENDER, SIGNAL_RERAISED, Sample, Sender, SignalFatal, SignalSent, TaskHung,
+    WritebackError,
 };
 use serde_json::{Value, json};
 use zerocopy::{FromZeros, IntoBytes};
@@ -262,6 +263,27 @@ fn exit_by_code() {
             "involuntary_switches": 19,
         })
     );
+}
+
+#[test]
+fn what_was_left_out_to_keep_to_the_budget_is_absent_and_said() {
+    let mut record = exit(7 << 8);
+    record.header.flags |= PROCESS_REDUCED;
+    assert_eq!(
+        body_json(record.as_bytes()),
+        json!({
+            "process": process_json_with_parent(900),
+            "exit_code": 7,
+            "core_dumped": false,
+            "lifetime_ns": 3_000_000_000_u64,
+            "usage_filtered": true,
+        })
+    );
+    let mut exec = exec_record(b"/bin/echo", b"");
+    exec[std::mem::offset_of!(Header, flags)] |= PROCESS_REDUCED;
+    let exec = body_json(&exec);
+    assert_eq!(exec["argv_filtered"], true);
+    assert_eq!(exec["argv"], Value::Null);
 }
 
 #[test]

@@ -128,6 +128,7 @@ impl Watch {
         self.losses(status, now_boot_ns, &mut reasons);
         probes(status, &mut reasons);
         lanes(status, &mut reasons);
+        budget(status, now_unix_ns, &mut reasons);
         dumps(status, &mut reasons);
         self.notices(status, now_boot_ns, &mut reasons);
         let errors = self.rule_errors.take(status.rule_errors, now_boot_ns);
@@ -220,6 +221,37 @@ fn probes(status: &Status, reasons: &mut Vec<Reason>) {
             reasons.push(Reason::new("probe-missing", text));
         }
     }
+}
+
+/// What is left out to keep to the budget.
+fn budget(status: &Status, now_unix_ns: u64, reasons: &mut Vec<Reason>) {
+    let budget = &status.budget;
+    if budget.left_out.is_empty() {
+        return;
+    }
+    let since_ns = budget.since_unix_ns.unwrap_or(now_unix_ns);
+    let lasting = duration(now_unix_ns.saturating_sub(since_ns));
+    let left_out = budget.left_out.join(", ");
+    let mut text =
+        format!("to keep to the budget these are left out, the first since {lasting}: {left_out}");
+    if let Some((resource, limit)) = budget
+        .reason
+        .and_then(|resource| Some((resource, budget.limits.get(resource)?)))
+    {
+        let now = match budget.measured.get(resource) {
+            Some(amount) => format!(", and takes {} now", resource.words(amount)),
+            None => String::new(),
+        };
+        text.push_str(&format!(
+            "; {} may take {}{now}",
+            resource.name(),
+            resource.words(limit)
+        ));
+    }
+    if budget.exceeded {
+        text.push_str(", more than it may even so");
+    }
+    reasons.push(Reason::new("over-budget", text));
 }
 
 /// A lane that has overwritten what the window wants, because it is full.

@@ -115,3 +115,23 @@ fn a_clock_that_was_never_set_is_said() {
     let reasons = Watch::default().judge(&status(), NOW, 0);
     assert_eq!(reasons[0].code, "clock");
 }
+
+#[test]
+fn what_is_left_out_to_keep_to_the_budget_is_a_reason_while_it_is() {
+    let mut status = status();
+    status.budget.limits.cpu_millionths = Some(10_000);
+    status.budget.measured.cpu_millionths = Some(31_200);
+    assert_eq!(codes(&status), [""; 0], "one measure is no step");
+    status.budget.left_out = vec!["argv".into(), "samples".into()];
+    status.budget.since_unix_ns = Some(UNIX - 12 * SECOND);
+    status.budget.reason = Some(crate::budget::Resource::Cpu);
+    let reasons = Watch::default().judge(&status, NOW, UNIX);
+    let [reason] = reasons.as_slice() else {
+        panic!("{reasons:?}");
+    };
+    assert_eq!(reason.code, "over-budget");
+    assert_eq!(
+        reason.text,
+        "to keep to the budget these are left out, the first since 12 s: argv, samples; cpu may take 1.00 %, and takes 3.12 % now"
+    );
+}

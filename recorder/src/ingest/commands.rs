@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::State;
+use crate::budget::Change;
 use crate::event::ClockPair;
 use crate::identity::{Cursor, Directory, Page, Process};
 use crate::incident::{Limits, Subject};
@@ -45,6 +46,8 @@ pub enum Command {
     Learn(Vec<Process>),
     /// Say who processes and cgroups are, from there on.
     Identities(Cursor, oneshot::Sender<Page>),
+    /// Leave something out to keep to the budget, or no longer.
+    Budget(Change),
     /// Finish every incident and end.
     Stop,
 }

@@ -11,6 +11,7 @@ mod flight;
 mod news;
 mod note;
 mod samples;
+mod savings;
 mod tap;
 mod throttle;
 
@@ -22,7 +23,7 @@ use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
 use crossbeam_channel::{Sender, TrySendError};
-use recorder_ebpf::abi::{CPUS_MAX, EventKind, Header, Lane, NoteKind, OomKill, decode};
+use recorder_ebpf::abi::{CPUS_MAX, EventKind, Header, Lane, NoteKind, OomKill, Saving, decode};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use uuid::Uuid;
 
@@ -32,12 +33,13 @@ pub use news::News;
 pub use samples::{Ask, Asked, Inlet, Outlet, SAMPLE_BYTES_MAX, samples};
 pub use tap::{Batch, Spout, Tap, tap};
 
-use crate::dump::{CpuStats, Throttled};
+use crate::budget::Change;
+use crate::dump::{CpuStats, Filtered, Throttled};
 use crate::event::{ClockPair, Event};
 use crate::evidence::{Collection, Collectors};
 use crate::identity::{Directory, Identities, Naming};
 use crate::incident::{Engine, EngineStats, Incident, Limits, Manual, NoDump, Outcome, Subject};
-use crate::kernel::{Counters, Hierarchies, Rings, Throttles};
+use crate::kernel::{Counters, Hierarchies, Rings, SavingsSwitch, Throttles};
 use crate::redact::{Redactor, Rules};
 use crate::ring::{FlightRing, RingStats, Share, Window};
 use crate::rules::{RuleSet, RuleStats};
@@ -45,6 +47,7 @@ use budget::BudgetWatch;
 use commands::Inbox;
 use flight::{Flight, KINDS};
 use note::Notes;
+use savings::{Savings, Totals};
 use throttle::ThrottleWatch;
 
 /// Longest time between two looks at the kernel rings. Failures wake the thread at once.
@@ -66,6 +69,8 @@ pub struct FrozenIncident {
     pub counters: Vec<CpuStats>,
     /// Cgroups of which records were left out.
     pub throttled: Vec<Throttled>,
+    /// What was left out to keep to the budget.
+    pub filtered: Vec<Filtered>,
     /// What is collected beside the records, perhaps still being so.
     pub evidence: Option<Arc<Collection>>,
 }
@@ -93,6 +98,10 @@ pub struct State {
     pub waiting: u64,
     /// Cgroups of which records are left out, or were of late.
     pub throttled: Vec<Throttled>,
+    /// What is left out to keep to the budget, or was of late.
+    pub filtered: Vec<Filtered>,
+    /// Records of which all or something was left out for that, by [`Saving::ALL`].
+    pub left_out: [u64; Saving::ALL.len()],
 }
 
 /// What is kept of an incident while it is open.
@@ -145,6 +154,8 @@ pub struct DataPlane {
     /// Which cgroups the probes hold to a rate.
     throttles: Option<Throttles>,
     throttle_watch: ThrottleWatch,
+    /// What is left out to keep to the budget.
+    savings: Savings,
     /// Who collects evidence, if anyone does.
     collectors: Option<Collectors>,
     /// Windows that the writer has no room for yet.
@@ -196,6 +207,7 @@ impl DataPlane {
             held: Vec::new(),
             throttles: None,
             throttle_watch: ThrottleWatch::default(),
+            savings: Savings::default(),
             collectors: None,
             waiting: VecDeque::new(),
             stopping: false,
@@ -218,6 +230,13 @@ impl DataPlane {
     pub fn with_throttles(self, throttles: Throttles) -> Self {
         let throttles = Some(throttles);
         Self { throttles, ..self }
+    }
+
+    /// Tells the probes what to leave out to keep to the budget.
+    #[must_use]
+    pub fn with_savings(mut self, switch: SavingsSwitch) -> Self {
+        self.savings.switch = Some(switch);
+        self
     }
 
     /// Lets evidence be collected whenever an incident opens.
@@ -303,6 +322,7 @@ impl DataPlane {
             identities,
             redactor,
             hierarchies,
+            savings,
             ..
         } = self;
         // One moment dates all that is taken now.
@@ -317,6 +337,7 @@ impl DataPlane {
                 if let Some(count) = committed[lane as usize].get_mut(usize::from(header.cpu)) {
                     *count += 1;
                 }
+                savings.on_record(&header);
                 identities.on_record(&header, record);
                 // From here on nobody sees what is hidden.
                 shown = redactor.apply(&header, record);
@@ -502,6 +523,7 @@ impl DataPlane {
                 Command::Identities(cursor, reply) => {
                     let _ = reply.send(self.identities.page(cursor));
                 }
+                Command::Budget(change) => self.change_savings(change),
                 Command::Stop => self.stop(),
             }
         }
@@ -558,6 +580,7 @@ impl DataPlane {
         let counters = self.counters();
         // What happened up to the end of the window may still be in a kernel ring.
         self.drain_all();
+        let filtered = self.savings.known(&self.left_out(&counters));
         let clock = now_pair();
         let window = self
             .flight
@@ -570,6 +593,7 @@ impl DataPlane {
             clock,
             counters,
             throttled: self.throttle_watch.known(),
+            filtered,
             evidence,
         });
     }
@@ -618,11 +642,46 @@ impl DataPlane {
         }
     }
 
+    /// Leaves something out to keep to the budget, or no longer, and says so.
+    fn change_savings(&mut self, change: Change) {
+        let text = savings::sentence(&change);
+        (self.warn)(&text);
+        if change.begins {
+            // What stands before the note has everything.
+            self.note(NoteKind::Budget, &text);
+            let totals = self.left_out(&self.counters());
+            self.savings.change(change, now_boot_ns(), &totals);
+        }
+        if let Some(switch) = &mut self.savings.switch
+            && let Err(error) = switch.set(change.savings())
+        {
+            (self.warn)(&format!("the probes cannot be told: {error}"));
+        }
+        self.samples
+            .leave_out(change.savings() >= Saving::Samples as u32);
+        if !change.begins {
+            // What was made until now is counted by what was in force.
+            self.drain_all();
+            let totals = self.left_out(&self.counters());
+            self.savings.change(change, now_boot_ns(), &totals);
+            self.note(NoteKind::Budget, &text);
+        }
+    }
+
+    /// Returns how many records each saving has left out or reduced.
+    fn left_out(&self, counters: &[CpuStats]) -> Totals {
+        self.savings.totals(counters, self.samples.left_out())
+    }
+
     fn state(&self) -> State {
+        let counters = self.counters();
+        let left_out = self.left_out(&counters);
         State {
+            filtered: self.savings.known(&left_out),
+            left_out,
             throttled: self.throttle_watch.known(),
             ring: self.flight.stats(),
-            counters: self.counters(),
+            counters,
             committed: self.committed.clone(),
             events: self.flight.events,
             incidents: self.engine.stats(),

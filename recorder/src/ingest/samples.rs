@@ -7,7 +7,7 @@
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use prost::Message;
@@ -44,6 +44,14 @@ pub struct Outlet {
     /// The record in the making.
     spare: Vec<u8>,
     dropped: Arc<AtomicU64>,
+    pause: Arc<Pause>,
+}
+
+/// Whether samples are left out to keep to the budget.
+#[derive(Debug, Default)]
+struct Pause {
+    is_on: AtomicBool,
+    left_out: AtomicU64,
 }
 
 /// Where the data plane takes them.
@@ -55,6 +63,7 @@ pub struct Inlet {
     spent: Sender<Vec<u8>>,
     dropped: Arc<AtomicU64>,
     dropped_seen: u64,
+    pause: Arc<Pause>,
 }
 
 /// What became of the data plane.
@@ -79,6 +88,7 @@ pub fn samples() -> io::Result<(Outlet, Inlet)> {
     let (full, taken) = bounded(QUEUE);
     let (spent, reusable) = bounded(QUEUE);
     let dropped = Arc::new(AtomicU64::new(0));
+    let pause = Arc::<Pause>::default();
     let outlet = Outlet {
         asked,
         wake: Arc::clone(&wake),
@@ -86,6 +96,7 @@ pub fn samples() -> io::Result<(Outlet, Inlet)> {
         spent: reusable,
         spare: Vec::new(),
         dropped: Arc::clone(&dropped),
+        pause: Arc::clone(&pause),
     };
     let inlet = Inlet {
         ask: Some(ask),
@@ -94,6 +105,7 @@ pub fn samples() -> io::Result<(Outlet, Inlet)> {
         spent,
         dropped,
         dropped_seen: 0,
+        pause,
     };
     Ok((outlet, inlet))
 }
@@ -133,6 +145,16 @@ impl Outlet {
     /// The descriptor that is readable when the data plane asks for something, or has ended.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
+    }
+
+    /// Tells whether the sample that is due is to be left out; it is counted then.
+    pub fn is_left_out(&self) -> bool {
+        // Relaxed, here and below: nothing else depends on them.
+        let is_left_out = self.pause.is_on.load(Ordering::Relaxed);
+        if is_left_out {
+            self.pause.left_out.fetch_add(1, Ordering::Relaxed);
+        }
+        is_left_out
     }
 
     /// Tells whether there is room for what could also wait.
@@ -198,6 +220,16 @@ impl Inlet {
     fn wake(&self) {
         // Fails only when its counter is full, which wakes as well.
         let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+    }
+
+    /// Has samples of the host left out, or no longer; those that are asked for are taken nevertheless.
+    pub(super) fn leave_out(&self, is_left_out: bool) {
+        self.pause.is_on.store(is_left_out, Ordering::Relaxed);
+    }
+
+    /// Returns how many samples were left out.
+    pub(super) fn left_out(&self) -> u64 {
+        self.pause.left_out.load(Ordering::Relaxed)
     }
 
     /// Takes the next record; it goes back with [`Inlet::give_back`].
@@ -285,6 +317,18 @@ mod tests {
         assert_eq!(outlet.asked(), Asked::Nothing);
         drop(inlet);
         assert_eq!(outlet.asked(), Asked::Ended);
+    }
+
+    #[test]
+    fn what_is_left_out_is_counted() {
+        let (outlet, inlet) = samples().expect("a descriptor");
+        assert!(!outlet.is_left_out());
+        inlet.leave_out(true);
+        assert!(outlet.is_left_out());
+        assert!(outlet.is_left_out());
+        inlet.leave_out(false);
+        assert!(!outlet.is_left_out());
+        assert_eq!(inlet.left_out(), 2);
     }
 
     #[test]

@@ -8,13 +8,14 @@ mod facts;
 mod object;
 mod probes;
 mod requirements;
+mod savings;
 mod tasks;
 mod throttles;
 
 use std::os::fd::AsFd as _;
 use std::thread;
 
-use aya::maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use recorder_ebpf::fields::ABSENT;
 use thiserror::Error;
@@ -24,6 +25,7 @@ pub use counters::{Counters, Measuring, Runs};
 pub use facts::{Facts, Hierarchies};
 pub use object::{ObjectError, embedded};
 pub use requirements::{KERNEL_MIN, Lacking, kernel, privileges, type_information};
+pub use savings::SavingsSwitch;
 pub use tasks::TaskIterator;
 pub use throttles::{Rates, Throttles};
 
@@ -69,6 +71,8 @@ pub struct Kernel {
     pub counters: Counters,
     /// Which cgroups are held to a rate.
     pub throttles: Throttles,
+    /// What is left out to keep to the budget.
+    pub savings: SavingsSwitch,
     /// How every event is recorded.
     pub probes: Vec<Probe>,
     /// Reads the living processes; `probes` says why if it is not there.
@@ -180,6 +184,16 @@ impl Kernel {
                 name,
                 source: Some(error),
             })?;
+        let name = "SAVINGS";
+        let savings = ebpf
+            .take_map(name)
+            .ok_or(LoadError::Map { name, source: None })?;
+        let savings = Array::try_from(savings)
+            .map(SavingsSwitch)
+            .map_err(|error| LoadError::Map {
+                name,
+                source: Some(error),
+            })?;
         let counters = Counters {
             map: counters(&mut ebpf)?,
             programs: programs(&ebpf),
@@ -188,6 +202,7 @@ impl Kernel {
             rings,
             counters,
             throttles,
+            savings,
             probes,
             tasks,
             attachment: Attachment(ebpf),

@@ -240,7 +240,7 @@ pub fn lacks_until(lane: &LaneCoverage, clocks: &Clocks) -> Option<u64> {
         | Shortfall::Evicted { until_boot_ns }
         | Shortfall::WindowBudget { until_boot_ns }
         | Shortfall::DumpSize { until_boot_ns, .. } => Some(*until_boot_ns),
-        Shortfall::Lost { .. } | Shortfall::Throttled { .. } => None,
+        Shortfall::Lost { .. } | Shortfall::Throttled { .. } | Shortfall::Filtered(_) => None,
     });
     until.max().map(|boot_ns| clocks.freeze.unix_ns_at(boot_ns))
 }

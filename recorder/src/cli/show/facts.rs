@@ -2,8 +2,8 @@
 
 use crate::cli::text::{bytes, duration, escape, escape_short, plural};
 use crate::dump::{
-    CLOCKS, COVERAGE, Clocks, CollectorReport, Coverage, EVIDENCE, EvidenceReport, HOST, Host,
-    LOSS, LossLedger, Shortfall, Verdict,
+    CLOCKS, COVERAGE, Clocks, CollectorReport, Coverage, EVIDENCE, EvidenceReport, Filtered, HOST,
+    Host, LOSS, LossLedger, Shortfall, Verdict,
 };
 use crate::export::redacted::{REDACTION, Redaction};
 use crate::incident::Incident;
@@ -177,8 +177,30 @@ fn lacks(shortfall: &Shortfall, trigger_boot_ns: u64) -> String {
             "{} left out, of cgroups that wrote too many",
             plural(*records, "record")
         ),
+        Shortfall::Filtered(filtered) => left_out(filtered, trigger_boot_ns),
         Shortfall::Lost { records } => format!("{} missing", plural(*records, "record")),
     }
+}
+
+fn left_out(filtered: &Filtered, trigger_boot_ns: u64) -> String {
+    let at = |boot_ns: u64| match trigger_boot_ns.checked_sub(boot_ns) {
+        Some(before) => format!("{} before the trigger", duration(before)),
+        None => format!("{} after the trigger", duration(boot_ns - trigger_boot_ns)),
+    };
+    let until = match filtered.until_boot_ns {
+        Some(until_boot_ns) => format!("to {}", at(until_boot_ns)),
+        None => "on".to_owned(),
+    };
+    let records = plural(filtered.records, "record");
+    let lacking = match filtered.what.as_str() {
+        "argv" => format!("{records} without the arguments of programs"),
+        "exit_detail" => format!("{records} without what the process used"),
+        what => format!("{records} left out ({})", escape(what)),
+    };
+    format!(
+        "{lacking}, from {} {until}, to keep to the budget",
+        at(filtered.since_boot_ns)
+    )
 }
 
 fn missing(ledger: &LossLedger) -> Loss {

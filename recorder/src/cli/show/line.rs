@@ -91,6 +91,9 @@ pub fn process_exec(exec: &proto::ProcessExec) -> String {
         }
     }
     line.push_str(&escape_short(&shown, TEXT_MAX));
+    if exec.argv_filtered() {
+        line.push_str(" (arguments left out)");
+    }
     if exec.argv_truncated() && !line.ends_with('…') {
         line.push_str(" …");
     }
@@ -123,6 +126,10 @@ pub fn process_exit(exit: &proto::ProcessExit) -> String {
     }
     if let Some(lifetime) = exit.lifetime_ns {
         line.push_str(&format!(" after {}", duration(lifetime)));
+    }
+    if exit.usage_filtered() {
+        line.push_str(", what it used was left out");
+        return line;
     }
     let cpu = exit.user_ns().saturating_add(exit.system_ns());
     line.push_str(&format!(
