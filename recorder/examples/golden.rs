@@ -486,6 +486,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         throttled: &[],
         filtered: &[],
         evidence: &Evidence::default(),
+        recovery: None,
         may_grow: &|| true,
         enrich: &enrich,
     };

@@ -20,6 +20,7 @@ mod host;
 mod lock;
 mod news;
 mod previous;
+mod recover;
 mod reload;
 mod service;
 mod socket;
@@ -60,6 +61,7 @@ use crate::sample::{SampleConfig, Samples};
 use crate::store::{Budget, Store};
 use lock::Lock;
 use previous::Previous;
+pub use recover::{Recovered, recover};
 pub use reload::Load;
 use reload::Reloader;
 use status::StatusMaker;
@@ -213,7 +215,8 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
         notifier: notifier.clone(),
         tagger,
         directory: Directory::default(),
-        previous: previous.map(|old| (old, now_pair())),
+        previous: previous.into_iter().map(|old| (old, now_pair())).collect(),
+        ring: paths.ring(),
     };
     let writer = spawn("dumps", move || writer.run(&incidents))?;
     let news = {
@@ -499,6 +502,7 @@ fn ring_config(config: &RecordConfig) -> RingConfig {
             config.sample_bytes.0,
         ],
         max_age_ns: config.max_age.map(saturating_ns),
+        made: Some(now_pair()),
         ..RingConfig::default()
     }
 }

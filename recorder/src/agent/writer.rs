@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::crash::Names;
 use super::news::notice;
-use super::previous::{self, Previous};
+use super::previous::{self, Found, Previous};
 use crate::api::DumpStatus;
 use crate::dump::{self, Clocks, DumpInput, Evidence, Host, Limits, Probe, WriteError, Written};
 use crate::event::ClockPair;
@@ -43,15 +43,17 @@ pub(super) struct Writer {
     pub(super) tagger: Sender<PathBuf>,
     /// Of the last dump.
     pub(super) directory: Directory,
-    /// What the agent before this one left, and when this one began to record.
-    pub(super) previous: Option<(Previous, ClockPair)>,
+    /// What the agents before this one left, and when this one began to record.
+    pub(super) previous: Vec<(Previous, ClockPair)>,
+    /// Where that was.
+    pub(super) ring: PathBuf,
 }
 
 impl Writer {
     /// Writes what comes until nothing more can come.
     pub(super) fn run(mut self, incidents: &Receiver<FrozenIncident>) {
         self.tidy();
-        if let Some((old, recording)) = self.previous.take() {
+        for (old, recording) in std::mem::take(&mut self.previous) {
             self.keep_previous(old, recording);
         }
         loop {
@@ -123,31 +125,36 @@ impl Writer {
     }
 
     /// Writes what the agent before this one left in its ring.
-    fn keep_previous(&mut self, old: Previous, recording: ClockPair) {
+    fn keep_previous(&mut self, mut previous: Previous, recording: ClockPair) {
         let begun = Instant::now();
-        let (summary, outcome) = match old.read() {
-            Ok(old) => match previous::incident(&old, recording) {
-                Some(incident) => {
-                    let outcome = self.write_previous(&old, &incident, recording);
-                    self.notify(&incident, &outcome);
-                    if let Err(error) = &outcome {
-                        self.missed(&incident, recording, error);
-                    }
-                    (incident.summary, outcome)
+        let (summary, outcome) = match previous.read() {
+            Ok(old) => {
+                let found = Found::new(&self.ring, &old, recording);
+                let Some(incident) = found.incident(&old) else {
+                    previous.forget();
+                    return;
+                };
+                let outcome = self.write_previous(&old, &incident, &found);
+                self.notify(&incident, &outcome);
+                if let Err(error) = &outcome {
+                    self.missed(&incident, recording, error);
                 }
-                None => return,
-            },
+                (incident.summary, outcome)
+            }
             Err(error) => ("the recorder's last window".to_owned(), Err(error.into())),
         };
         self.tell(&summary, &outcome, begun.elapsed());
         self.look(self.store.added());
+        if outcome.is_ok() {
+            previous.forget();
+        }
     }
 
     fn write_previous(
         &mut self,
         old: &Abandoned,
         incident: &Incident,
-        recording: ClockPair,
+        found: &Found,
     ) -> Result<Written> {
         self.commands.fill(&mut self.directory);
         previous::identify(old, &mut self.directory);
@@ -157,21 +164,12 @@ impl Writer {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let began = ClockPair {
-            boot_ns: incident.window_start_boot_ns,
-            unix_ns: recording.unix_ns_at(incident.window_start_boot_ns),
-        };
+        let host = previous::host_then(old, &self.host);
         let input = DumpInput {
             incident,
             frozen: old,
-            host: &self.host,
-            clocks: Clocks {
-                start: began,
-                freeze: recording,
-                // How far it was wrong then nobody knows now.
-                synchronised: None,
-                error_ns: None,
-            },
+            host: &host,
+            clocks: found.clocks(old, incident),
             directory: &self.directory,
             config: &config,
             probes: &self.probes,
@@ -180,6 +178,7 @@ impl Writer {
             throttled: &[],
             filtered: &[],
             evidence: &Evidence::default(),
+            recovery: Some(&found.recovery),
             may_grow: &|| self.store.may_grow(),
             enrich: &|body| names.enrich(body),
         };
@@ -259,6 +258,7 @@ impl Writer {
             throttled: &frozen.throttled,
             filtered: &frozen.filtered,
             evidence: &evidence,
+            recovery: None,
             may_grow: &|| self.store.may_grow(),
             enrich: &|body| names.enrich(body),
         };

@@ -18,6 +18,7 @@ pub mod merge;
 pub mod notify;
 pub mod plan;
 mod reading;
+pub mod recover;
 pub mod redact;
 pub mod reload;
 pub mod report;
@@ -119,6 +120,8 @@ enum Command {
     Extract(extract::Args),
     /// Name the functions and lines of the crashes in a dump
     Symbolize(symbolize::Args),
+    /// Write what the ring of a recorder that died still holds as a dump
+    Recover(recover::Args),
     /// Check that dumps are whole and unchanged
     Verify(verify::Args),
     /// Check whether this host can record
@@ -178,6 +181,7 @@ pub fn main() -> ExitCode {
         Command::Redact(args) => redact::run(args, &paths),
         Command::Extract(args) => extract::run(args, &paths),
         Command::Symbolize(args) => symbolize::run(args, &paths),
+        Command::Recover(args) => recover::run(args, &paths),
         Command::Verify(args) => verify::run(args, &paths),
         Command::Doctor(args) => doctor::run(args, &paths, &file),
         Command::Selftest(args) => selftest::run(args, &paths),

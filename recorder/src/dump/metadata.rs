@@ -23,6 +23,28 @@ pub const COVERAGE: &str = "recorder.coverage";
 /// Name of the metadata record that holds the [`LossLedger`].
 pub const LOSS: &str = "recorder.loss";
 
+/// Name of the metadata record that holds the [`Recovery`]; only a dump of a ring that was found has it.
+pub const RECOVERY: &str = "recorder.recovery";
+
+/// The ring that a dump was made of by somebody else than the agent that wrote it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recovery {
+    /// Where it was.
+    pub ring: String,
+    /// Process id of the agent that wrote it.
+    pub pid: u32,
+    /// Boot that it was written in.
+    pub boot_id: String,
+    /// Whether that agent was still writing to it.
+    pub in_use: bool,
+    /// What was wrong with it, a sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub flaws: Vec<String>,
+    /// How many more flaws there were.
+    #[serde(default)]
+    pub further_flaws: u64,
+}
+
 /// The host that recorded.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Host {

@@ -43,9 +43,7 @@ pub use evidence::{
 };
 pub use file::{TEMPORARY_PREFIX, write_file};
 pub use metadata::{
-    CLOCKS, CONFIG, COVERAGE, Clocks, Coverage, CpuCoverage, CpuLoss, Derived, Filtered, HOST,
-    Host, INCIDENT, LOSS, LaneCoverage, LaneLoss, LossLedger, PROBES, Probe, ProbeState, Shortfall,
-    Sidecar, Throttled, Verdict,
+    CLOCKS, CONFIG, COVERAGE, Clocks, Coverage, CpuCoverage, CpuLoss, Derived, Filtered, HOST, Host, INCIDENT, LOSS, LaneCoverage, LaneLoss, LossLedger, PROBES, Probe, ProbeState, RECOVERY, Recovery, Shortfall, Sidecar, Throttled, Verdict,
 };
 pub use name::{DUMP_EXTENSION, SIDECAR_EXTENSION, short_id};
 pub use names::{Original, beside_copy, with_names};
@@ -67,6 +65,11 @@ pub trait Frozen {
 
     /// Returns what is held of the lane, and what is lacking.
     fn lane(&self, lane: Lane) -> LaneWindow;
+
+    /// Tells whether this version knows the fields of the records; else only those of their headers.
+    fn is_known(&self) -> bool {
+        true
+    }
 }
 
 impl Frozen for Window {
@@ -116,6 +119,8 @@ pub struct DumpInput<'a> {
     pub filtered: &'a [Filtered],
     /// What was collected beside the events.
     pub evidence: &'a Evidence,
+    /// Of records that another agent left: what they were found in.
+    pub recovery: Option<&'a Recovery>,
     /// Tells whether the file may go on growing: there is free space beyond what is to stay free.
     pub may_grow: &'a (dyn Fn() -> bool + Sync),
     /// Adds to an event what its record does not say; called once for each event of an attempt.

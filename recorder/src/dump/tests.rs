@@ -187,6 +187,7 @@ impl Case {
             throttled: &[],
             filtered: &self.filtered,
             evidence: &self.evidence,
+            recovery: None,
             may_grow: &|| !self.is_low_on_space,
             enrich: &|_| {},
         };

@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use super::{
     CLOCKS, CONFIG, COVERAGE, DUMP_EXTENSION, DumpInput, HOST, INCIDENT, LANES, LOSS, Limits,
-    PROBES, SIDECAR_EXTENSION, Sidecar, Verdict,
+    PROBES, RECOVERY, SIDECAR_EXTENSION, Sidecar, Verdict,
     compress::{self, Compressed},
     encode::{Contents, Encoder, Source, Stopped},
     evidence::{self, AttachError, EVIDENCE, Taken},
@@ -241,7 +241,7 @@ impl<'a> Attempt<'a> {
     fn head(&self, sink: &mut Sink<'_>) -> Result<Vec<MetadataIndex>, Failure> {
         let input = self.input;
         let config = json(input.config)?;
-        let records = [
+        let mut records = vec![
             (INCIDENT, json(input.incident)?),
             (HOST, json(input.host)?),
             (CLOCKS, json(&input.clocks)?),
@@ -250,6 +250,9 @@ impl<'a> Attempt<'a> {
             (LOSS, json(&self.ledger.loss)?),
             (EVIDENCE, json(&self.evidence.report)?),
         ];
+        if let Some(recovery) = input.recovery {
+            records.push((RECOVERY, json(recovery)?));
+        }
         let mut out = mcap::MAGIC.to_vec();
         let library = concat!("recorder ", env!("CARGO_PKG_VERSION"));
         mcap::header(&mut out, PROFILE, library);
@@ -306,6 +309,7 @@ impl<'a> Attempt<'a> {
         let mut naming = Naming::new(self.input.directory);
         // What is too old for the dump still names what is in it.
         let lifecycle = self.spans[Lane::Lifecycle as usize];
+        let is_known = self.input.frozen.is_known();
         for record in self.input.frozen.records(Lane::Lifecycle) {
             if abi::decode::<Header>(record).is_some_and(|header| header.boot_ns < lifecycle.from) {
                 naming.pass(record);
@@ -315,8 +319,13 @@ impl<'a> Attempt<'a> {
             if let Some(mut note) = note.take_if(|note| note.boot_ns < entry.boot_ns) {
                 encoder.event(&mut note, Source::Writer)?;
             }
-            let mut event = event::decode(entry.lane, entry.record);
-            naming.name(entry.record, &mut event);
+            let mut event = match is_known {
+                true => event::decode(entry.lane, entry.record),
+                false => event::unknown(entry.lane, entry.record),
+            };
+            if is_known {
+                naming.name(entry.record, &mut event);
+            }
             (self.input.enrich)(&mut event.body);
             if let Some(mut loss) = gaps.before(&event) {
                 encoder.event(&mut loss, Source::Writer)?;

@@ -55,14 +55,23 @@ pub struct Event {
 /// `lane` is where the record was found; only an unknown kind needs it.
 pub fn decode(lane: Lane, record: &[u8]) -> Event {
     let header = abi::decode::<Header>(record);
-    let body = header
-        .and_then(|header| body(&header, record))
-        .unwrap_or_else(|| {
-            Body::Unknown(proto::Unknown {
-                kind: header.map(|header| header.kind.into()),
-                record: Some(record.to_vec()),
-            })
-        });
+    match header.and_then(|header| body(&header, record)) {
+        Some(body) => event(lane, header.as_ref(), body),
+        None => unknown(lane, record),
+    }
+}
+
+/// Returns the event of a record whose fields nobody knows: all its bytes, and what its header says.
+pub fn unknown(lane: Lane, record: &[u8]) -> Event {
+    let header = abi::decode::<Header>(record);
+    let body = Body::Unknown(proto::Unknown {
+        kind: header.map(|header| header.kind.into()),
+        record: Some(record.to_vec()),
+    });
+    event(lane, header.as_ref(), body)
+}
+
+fn event(lane: Lane, header: Option<&Header>, body: Body) -> Event {
     Event {
         boot_ns: header.map_or(0, |header| header.boot_ns),
         sequence: header.map_or(0, |header| header.seq),

@@ -1,7 +1,22 @@
-//! The arena of an agent that is no more.
+//! The arena of an agent that is no more, or that still writes to it.
 //!
-//! It is read, never written, and only while no agent uses it. Whatever its bytes are, reading ends, takes no more memory than
-//! the file is long, and gives whole records only: those below the length that a segment had committed.
+//! It is read, never written. Whatever its bytes are, reading ends, takes no more memory than the file is long, and gives whole
+//! records only. What is damaged is said once, as a [`Flaw`], and costs no more than what it lies in:
+//!
+//! | the file | then |
+//! |---|---|
+//! | is no file, too short, or nothing in it looks like a ring | there is nothing to read |
+//! | has another magic, version or layout of records | it is read as far as it agrees with this version |
+//! | has a header that cannot be | the segments tell where they lie and whose they are |
+//! | is shorter than its header says | the segments that are there are read |
+//!
+//! | a segment | then |
+//! |---|---|
+//! | was never used, or was emptied | it has no records |
+//! | has records up to the length that was committed | they are read: a record that was being written is beyond it |
+//! | has bytes below that length that are no record | the records before them are read |
+//! | has a length or a header that cannot be | records are read as long as each is possible and newer than those before it |
+//! | was used anew while it was read | it counts as evicted |
 
 use std::{
     fs::File,
@@ -12,31 +27,83 @@ use std::{
 
 use recorder_ebpf::abi::{EventKind, Header, LAYOUT_HASH, Lane, Note, NoteKind, decode};
 use thiserror::Error;
-use zerocopy::FromBytes;
+use zerocopy::{FromZeros, IntoBytes};
 
 use super::{
-    LaneWindow, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENTS_MAX, boot_id,
+    LaneWindow, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENTS_MAX,
     layout::{
-        ArenaHeader, HEADER_BYTES, LANES, LaneEntry, MAGIC, Records, SEGMENT_HEADER_BYTES,
-        SegmentHeader, VERSION, boot_ns,
+        ArenaHeader, HEADER_BYTES, LANES, MAGIC, Records, SEGMENT_HEADER_BYTES, SegmentHeader,
+        VERSION, boot_ns, salvage,
     },
 };
+use crate::event::ClockPair;
 
-/// Why nothing of an arena can be kept.
+/// Why nothing of an arena can be read.
 #[derive(Debug, Error)]
 pub enum AbandonedError {
     /// It cannot be read.
     #[error("it cannot be read")]
     Io(#[from] io::Error),
-    /// It is no arena, or a broken one.
-    #[error("it is not an arena")]
-    Malformed,
-    /// Another version of the recorder laid it out.
-    #[error("another version of the recorder wrote it")]
-    OtherVersion,
-    /// It is from before the host was booted: its times mean nothing now.
-    #[error("it is from another boot")]
-    OtherBoot,
+    /// It is no arena, or nothing of it is left.
+    #[error("it is not a ring, or nothing of it is left that could be read")]
+    NotARing,
+}
+
+/// What is wrong with an arena.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Flaw {
+    /// It does not begin as arenas do.
+    #[error("it does not begin as a ring does")]
+    Magic,
+    /// Another version laid it out.
+    #[error("version {0} of a ring, not {VERSION}: read as far as they agree")]
+    Version(u32),
+    /// The records are of another version: nobody here knows their fields.
+    #[error("its records are of another version of the recorder: kept as bytes")]
+    Records,
+    /// Its header says of segments and lanes what cannot be.
+    #[error("its header is damaged: the segments were looked for")]
+    Header,
+    /// It ends before its last segment does.
+    #[error("{missing} of {segments} segments are missing at its end")]
+    Short {
+        /// Segments that should be there.
+        segments: u32,
+        /// Segments of which a part or all is not there.
+        missing: u32,
+    },
+    /// The header of a segment is not what it must be.
+    #[error(
+        "the header of segment {segment} is damaged: {bytes} bytes of records were found in it"
+    )]
+    Segment {
+        /// Its number.
+        segment: u32,
+        /// Bytes of records that were found.
+        bytes: usize,
+    },
+    /// A segment says that more is committed than it holds.
+    #[error(
+        "segment {segment} claims {committed} bytes, more than it has: {bytes} bytes of records were found in it"
+    )]
+    Length {
+        /// Its number.
+        segment: u32,
+        /// Bytes that it claims.
+        committed: u64,
+        /// Bytes of records that were found.
+        bytes: usize,
+    },
+    /// There is something in a segment that is no record.
+    #[error("segment {segment} has no record at byte {at}: {bytes} bytes are lost")]
+    Record {
+        /// Its number.
+        segment: u32,
+        /// Where, in bytes behind the segment's header.
+        at: usize,
+        /// Bytes that were committed from there on.
+        bytes: usize,
+    },
 }
 
 /// An arena that was found, not read yet.
@@ -44,21 +111,46 @@ pub enum AbandonedError {
 pub struct OldArena {
     file: File,
     header: ArenaHeader,
+    geometry: Geometry,
+    flaws: Vec<Flaw>,
+}
+
+/// Where the segments lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Geometry {
+    segment_bytes: u32,
+    /// Those that are wholly in the file.
+    segments: u32,
+    /// Whether the header says so, and whose they are.
+    is_by_header: bool,
 }
 
 /// What an agent left in its arena.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Abandoned {
     /// Process id of the agent.
     pub pid: u32,
+    /// The boot it recorded in.
+    pub boot_id: [u8; 16],
+    /// When the ring was made; `None` if that is not known.
+    pub made: Option<ClockPair>,
+    /// What is wrong with the arena.
+    pub flaws: Vec<Flaw>,
     lanes: [OldLane; LANES],
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct OldLane {
     summary: LaneWindow,
     /// Committed bytes, oldest first.
     segments: Vec<Vec<u8>>,
+}
+
+/// A segment with records, and which use of the lane's segments it is.
+struct Used {
+    lane: usize,
+    generation: u64,
+    bytes: Vec<u8>,
 }
 
 impl OldArena {
@@ -79,25 +171,46 @@ impl OldArena {
             other => other?,
         };
         let metadata = file.metadata()?;
-        let mut bytes = [0; size_of::<ArenaHeader>()];
         if !metadata.is_file() || metadata.len() < HEADER_BYTES as u64 {
-            return Err(AbandonedError::Malformed);
+            return Err(AbandonedError::NotARing);
         }
-        file.read_exact_at(&mut bytes, 0)?;
-        let header = ArenaHeader::read_from_bytes(&bytes).map_err(|_| AbandonedError::Malformed)?;
-        if header.magic != MAGIC {
-            return Err(AbandonedError::Malformed);
+        let header = read_header(&file)?;
+        let mut flaws = Vec::new();
+        let (geometry, flaw) =
+            geometry(&file, &header, metadata.len())?.ok_or(AbandonedError::NotARing)?;
+        if geometry.is_by_header {
+            if header.version != VERSION {
+                flaws.push(Flaw::Version(header.version));
+            }
+            if header.layout_hash != LAYOUT_HASH {
+                flaws.push(Flaw::Records);
+            }
+            if header.magic != MAGIC {
+                flaws.push(Flaw::Magic);
+            }
         }
-        if header.version != VERSION || header.layout_hash != LAYOUT_HASH {
-            return Err(AbandonedError::OtherVersion);
-        }
-        if header.boot_id != boot_id()? {
-            return Err(AbandonedError::OtherBoot);
-        }
-        if !is_plausible(&header, metadata.len()) {
-            return Err(AbandonedError::Malformed);
-        }
-        Ok(Some(Self { file, header }))
+        flaws.extend(flaw);
+        Ok(Some(Self {
+            file,
+            header,
+            geometry,
+            flaws,
+        }))
+    }
+
+    /// Tells whether the process that made it has it mapped still.
+    pub fn is_in_use(&self) -> bool {
+        use std::os::unix::fs::MetadataExt as _;
+        let maps = std::fs::read_to_string(format!("/proc/{}/maps", self.header.pid));
+        let (Ok(maps), Ok(metadata)) = (maps, self.file.metadata()) else {
+            return false;
+        };
+        let inode = metadata.ino().to_string();
+        maps.lines().any(|line| {
+            let mut fields = line.split_ascii_whitespace().skip(1);
+            let is_shared = fields.next().is_some_and(|access| access.ends_with('s'));
+            is_shared && fields.nth(2) == Some(&inode)
+        })
     }
 
     /// Reads every record that was committed.
@@ -106,53 +219,106 @@ impl OldArena {
     ///
     /// What the file system reports.
     pub fn read(&self) -> io::Result<Abandoned> {
-        let mut lanes = Vec::with_capacity(LANES);
-        for entry in &self.header.lanes {
-            lanes.push(self.lane(entry)?);
+        let mut flaws = self.flaws.clone();
+        let mut used = Vec::new();
+        for segment in 0..self.geometry.segments {
+            used.extend(self.segment(segment, &mut flaws)?);
         }
-        let lanes = lanes
-            .try_into()
-            .map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+        used.sort_by_key(|used| used.generation);
+        let mut lanes: [OldLane; LANES] = Default::default();
+        // Read behind the segments: whatever was evicted meanwhile is known of.
+        let header = read_header(&self.file)?;
+        if self.geometry.is_by_header {
+            for (lane, entry) in lanes.iter_mut().zip(&header.lanes) {
+                lane.summary.dropped = entry.dropped_records;
+                if entry.evicted_records > 0 {
+                    lane.summary.evicted_until_boot_ns = Some(entry.evicted_until_boot_ns);
+                    lane.summary.complete_after_boot_ns = Some(entry.evicted_until_boot_ns);
+                }
+            }
+        }
+        for used in used {
+            lanes[used.lane].hold(used.bytes);
+        }
+        let made = ClockPair {
+            boot_ns: header.made_boot_ns,
+            unix_ns: header.made_unix_ns,
+        };
         Ok(Abandoned {
-            pid: self.header.pid,
+            pid: header.pid,
+            boot_id: header.boot_id,
+            made: (self.geometry.is_by_header && made.unix_ns > 0).then_some(made),
+            flaws,
             lanes,
         })
     }
 
-    fn lane(&self, entry: &LaneEntry) -> io::Result<OldLane> {
-        let mut used = Vec::new();
-        for index in entry.first_segment..entry.first_segment + entry.segments {
-            let at = HEADER_BYTES as u64 + u64::from(index) * u64::from(self.header.segment_bytes);
-            let mut bytes = [0; SEGMENT_HEADER_BYTES];
-            self.file.read_exact_at(&mut bytes, at)?;
-            let Ok(segment) = SegmentHeader::read_from_bytes(&bytes) else {
-                continue;
-            };
-            let capacity = self.header.segment_bytes as usize - SEGMENT_HEADER_BYTES;
-            let committed = usize::try_from(segment.committed).unwrap_or(usize::MAX);
-            if segment.generation > 0 && (1..=capacity).contains(&committed) {
-                used.push((segment.generation, at, committed));
-            }
-        }
-        used.sort_unstable();
-        let mut lane = OldLane {
-            summary: LaneWindow {
-                dropped: entry.dropped_records,
-                ..LaneWindow::default()
-            },
-            segments: Vec::with_capacity(used.len()),
+    /// Returns the records of a segment, if it has any.
+    fn segment(&self, index: u32, flaws: &mut Vec<Flaw>) -> io::Result<Option<Used>> {
+        let size = self.geometry.segment_bytes as usize;
+        let at = HEADER_BYTES as u64 + u64::from(index) * size as u64;
+        let capacity = size - SEGMENT_HEADER_BYTES;
+        let header = read_segment_header(&self.file, at)?;
+        let owner = match self.geometry.is_by_header {
+            true => self.owner(index),
+            false => Some(header.lane as usize).filter(|lane| *lane < LANES),
         };
-        if entry.evicted_records > 0 {
-            lane.summary.evicted_until_boot_ns = Some(entry.evicted_until_boot_ns);
-            lane.summary.complete_after_boot_ns = Some(entry.evicted_until_boot_ns);
+        let is_damaged = header.index != index
+            || owner != Some(header.lane as usize)
+            || (header.generation == 0 && header.committed > 0);
+        if !is_damaged && header.committed == 0 {
+            return Ok(None);
         }
-        for (_, at, committed) in used {
-            let mut bytes = vec![0; committed];
-            self.file
-                .read_exact_at(&mut bytes, at + SEGMENT_HEADER_BYTES as u64)?;
-            lane.hold(bytes);
+        let committed = usize::try_from(header.committed).ok();
+        let committed = committed.filter(|committed| !is_damaged && *committed <= capacity);
+        let mut bytes = vec![0; committed.unwrap_or(capacity)];
+        self.file
+            .read_exact_at(&mut bytes, at + SEGMENT_HEADER_BYTES as u64)?;
+        let now = read_segment_header(&self.file, at)?;
+        if now.generation != header.generation || now.committed < header.committed {
+            return Ok(None);
         }
-        Ok(lane)
+        let whole = match committed {
+            Some(committed) => {
+                let whole = Records::new(&bytes).whole_bytes();
+                if whole < committed {
+                    flaws.push(Flaw::Record {
+                        segment: index,
+                        at: whole,
+                        bytes: committed - whole,
+                    });
+                }
+                whole
+            }
+            None => {
+                let whole = salvage(&bytes);
+                flaws.push(match is_damaged {
+                    true => Flaw::Segment {
+                        segment: index,
+                        bytes: whole,
+                    },
+                    false => Flaw::Length {
+                        segment: index,
+                        committed: header.committed,
+                        bytes: whole,
+                    },
+                });
+                whole
+            }
+        };
+        bytes.truncate(whole);
+        Ok(owner.filter(|_| whole > 0).map(|lane| Used {
+            lane,
+            generation: header.generation,
+            bytes,
+        }))
+    }
+
+    /// Returns the lane that owns a segment, by the header.
+    fn owner(&self, segment: u32) -> Option<usize> {
+        self.header.lanes.iter().position(|lane| {
+            (lane.first_segment..lane.first_segment + lane.segments).contains(&segment)
+        })
     }
 }
 
@@ -190,6 +356,11 @@ impl Abandoned {
         Some((oldest.min()?, newest.max()?))
     }
 
+    /// Tells whether this version knows the fields of its records; else only those of their headers.
+    pub fn is_known(&self) -> bool {
+        !self.flaws.contains(&Flaw::Records)
+    }
+
     /// Returns whether the agent ended as it should: it says so last.
     pub fn was_stopped(&self) -> bool {
         self.records(Lane::Sample).any(|record| {
@@ -198,29 +369,100 @@ impl Abandoned {
         })
     }
 
-    /// Returns the last thing that the agent wrote itself.
-    pub fn last_note(&self) -> Option<Header> {
-        let notes = self.records(Lane::Sample).filter_map(decode::<Header>);
+    /// Returns the last thing that the agent wrote itself; if there is nothing, the last of all.
+    pub fn last(&self) -> Option<Header> {
+        let headers = |lane| self.records(lane).filter_map(decode::<Header>);
+        let notes = headers(Lane::Sample).filter(|header| header.kind == EventKind::Note as u8);
+        let all = Lane::ALL.into_iter().flat_map(headers);
         notes
-            .filter(|header| header.kind == EventKind::Note as u8)
             .last()
+            .or_else(|| all.max_by_key(|header| header.boot_ns))
     }
 }
 
-/// Tells whether the lanes lie one behind the other inside a file of this length.
-fn is_plausible(header: &ArenaHeader, len: u64) -> bool {
+fn read_header(file: &File) -> io::Result<ArenaHeader> {
+    let mut header = ArenaHeader::new_zeroed();
+    file.read_exact_at(header.as_mut_bytes(), 0)?;
+    Ok(header)
+}
+
+fn read_segment_header(file: &File, at: u64) -> io::Result<SegmentHeader> {
+    let mut header = SegmentHeader::new_zeroed();
+    file.read_exact_at(header.as_mut_bytes(), at)?;
+    Ok(header)
+}
+
+/// Finds the segments of a file of this length, and what is wrong about them; `None` if there are none.
+fn geometry(
+    file: &File,
+    header: &ArenaHeader,
+    len: u64,
+) -> io::Result<Option<(Geometry, Option<Flaw>)>> {
+    let Some(segments) = segments_by_header(header) else {
+        return Ok(look_for_segments(file, len)?.map(|found| (found, Some(Flaw::Header))));
+    };
+    let there = (len - HEADER_BYTES as u64) / u64::from(header.segment_bytes);
+    let there = u32::try_from(there).unwrap_or(u32::MAX).min(segments);
+    // By chance, a file that is something else may hold numbers that could be; not its length besides.
+    let end = HEADER_BYTES as u64 + u64::from(segments) * u64::from(header.segment_bytes);
+    if header.magic != MAGIC && end != len {
+        return Ok(None);
+    }
+    let geometry = Geometry {
+        segment_bytes: header.segment_bytes,
+        segments: there,
+        is_by_header: true,
+    };
+    let missing = segments - there;
+    let short = (missing > 0).then_some(Flaw::Short { segments, missing });
+    Ok(Some((geometry, short)))
+}
+
+/// Returns how many segments the header tells of, if the lanes lie one behind the other.
+fn segments_by_header(header: &ArenaHeader) -> Option<u32> {
+    let size = header.segment_bytes;
     if header.lane_count as usize != LANES
-        || !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&header.segment_bytes)
+        || !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&size)
+        || !(size as usize).is_multiple_of(SEGMENT_HEADER_BYTES)
     {
-        return false;
+        return None;
     }
     let mut next = 0;
     for lane in &header.lanes {
-        if lane.first_segment != next || lane.segments > SEGMENTS_MAX {
-            return false;
+        if lane.first_segment != next || lane.segments == 0 || lane.segments > SEGMENTS_MAX {
+            return None;
         }
         next += lane.segments;
     }
-    next <= SEGMENTS_MAX
-        && HEADER_BYTES as u64 + u64::from(next) * u64::from(header.segment_bytes) <= len
+    (next <= SEGMENTS_MAX).then_some(next)
+}
+
+/// Looks for segments by their own headers, which hold their number: two of the first three must be where they should.
+fn look_for_segments(file: &File, len: u64) -> io::Result<Option<Geometry>> {
+    let room = len - HEADER_BYTES as u64;
+    let most = u32::try_from(room / 4).unwrap_or(SEGMENT_BYTES_MAX);
+    let sizes = (SEGMENT_BYTES_MIN..=most.min(SEGMENT_BYTES_MAX)).step_by(SEGMENT_HEADER_BYTES);
+    for size in std::iter::once(SEGMENT_BYTES_DEFAULT).chain(sizes) {
+        let segments = room / u64::from(size);
+        if segments < 4 || segments > u64::from(SEGMENTS_MAX) {
+            continue;
+        }
+        let mut right = 0;
+        for index in 1..4_u32 {
+            let at = HEADER_BYTES as u64 + u64::from(index) * u64::from(size);
+            let header = read_segment_header(file, at)?;
+            let is_right = header.index == index
+                && (header.lane as usize) < LANES
+                && header.reserved == [0; 2];
+            right += u32::from(is_right);
+        }
+        if right >= 2 {
+            return Ok(Some(Geometry {
+                segment_bytes: size,
+                segments: segments as u32,
+                is_by_header: false,
+            }));
+        }
+    }
+    Ok(None)
 }

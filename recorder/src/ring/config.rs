@@ -6,6 +6,7 @@ use recorder_ebpf::abi::Lane;
 use thiserror::Error;
 
 use super::layout::{LANES, RECORD_BYTES_MIN, SEGMENT_HEADER_BYTES};
+use crate::event::ClockPair;
 
 /// Default bytes of a segment.
 pub const SEGMENT_BYTES_DEFAULT: u32 = 256 << 10;
@@ -34,6 +35,8 @@ pub struct RingConfig {
     pub segment_bytes: u32,
     /// Age at which records are evicted though there is room for them.
     pub max_age_ns: Option<u64>,
+    /// When the ring is made: by it, whoever finds the ring after the next boot knows when its records were.
+    pub made: Option<ClockPair>,
 }
 
 impl Default for RingConfig {
@@ -42,6 +45,7 @@ impl Default for RingConfig {
             lane_bytes: [8 << 20, 48 << 20, 8 << 20],
             segment_bytes: SEGMENT_BYTES_DEFAULT,
             max_age_ns: None,
+            made: None,
         }
     }
 }

@@ -14,10 +14,13 @@
 //! A reader of a dead agent's arena takes the segments of each lane by ascending generation (0: never used), and in each
 //! the records below `committed`. All else in a segment's header is a hint: it may be one record ahead of `committed`.
 
+use std::collections::HashMap;
 use std::mem::offset_of;
 
-use recorder_ebpf::abi::{Header, LAYOUT_HASH, Lane};
+use recorder_ebpf::abi::{Header, LAYOUT_HASH, Lane, decode};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::config::RingConfig;
 
 /// First bytes of an arena.
 pub(super) const MAGIC: [u8; 8] = *b"RECRING\0";
@@ -31,6 +34,8 @@ pub(super) const SEGMENT_HEADER_BYTES: usize = size_of::<SegmentHeader>();
 pub(super) const RECORD_ALIGN: usize = 8;
 /// The shortest record: a header alone.
 pub(super) const RECORD_BYTES_MIN: usize = size_of::<Header>();
+/// By how much a record may come behind one of its CPU with a higher number: an interrupt takes one in between.
+const DISORDER_MAX: u64 = 16;
 /// Number of lanes.
 pub(super) const LANES: usize = Lane::ALL.len();
 
@@ -54,6 +59,10 @@ pub(super) struct ArenaHeader {
     pub(super) lane_count: u32,
     /// The lanes, by number.
     pub(super) lanes: [LaneEntry; LANES],
+    /// When it was made, in nanoseconds since boot; 0 if not known, here and below.
+    pub(super) made_boot_ns: u64,
+    /// The same by the wall clock, in nanoseconds since 1970.
+    pub(super) made_unix_ns: u64,
 }
 
 /// What a lane owns and what it has forgotten.
@@ -111,14 +120,14 @@ const HEADER_LEN_OFFSET: usize = offset_of!(Header, len);
 
 impl ArenaHeader {
     /// Returns the header of a new arena; `lanes` holds first segment and number of segments.
-    pub(super) fn new(segment_bytes: u32, boot_id: [u8; 16], lanes: [(u32, u32); LANES]) -> Self {
+    pub(super) fn new(config: &RingConfig, boot_id: [u8; 16], lanes: [(u32, u32); LANES]) -> Self {
         Self {
             magic: MAGIC,
             version: VERSION,
             pid: std::process::id(),
             layout_hash: LAYOUT_HASH,
             boot_id,
-            segment_bytes,
+            segment_bytes: config.segment_bytes,
             lane_count: LANES as u32,
             lanes: lanes.map(|(first_segment, segments)| LaneEntry {
                 first_segment,
@@ -128,6 +137,8 @@ impl ArenaHeader {
                 evicted_bytes: 0,
                 dropped_records: 0,
             }),
+            made_boot_ns: config.made.map_or(0, |made| made.boot_ns),
+            made_unix_ns: config.made.map_or(0, |made| made.unix_ns),
         }
     }
 }
@@ -153,6 +164,25 @@ pub(super) fn boot_ns(bytes: &[u8]) -> Option<u64> {
     Some(u64::from_ne_bytes(*boot_ns))
 }
 
+/// Returns how many bytes of records `bytes` begin with, which nothing vouches for: as long as each is possible and, of its
+/// CPU, follows those before it. What an earlier use of the segment left behind them does not.
+pub(super) fn salvage(bytes: &[u8]) -> usize {
+    let mut newest: HashMap<u16, u64> = HashMap::new();
+    let mut end = 0;
+    for record in Records::new(bytes) {
+        let Some(header) = decode::<Header>(record).filter(|header| header.kind != 0) else {
+            break;
+        };
+        let newest = newest.entry(header.cpu).or_insert(header.seq);
+        if header.seq.saturating_add(DISORDER_MAX) < *newest {
+            break;
+        }
+        *newest = header.seq.max(*newest);
+        end += record.len().next_multiple_of(RECORD_ALIGN);
+    }
+    end.min(bytes.len())
+}
+
 /// Returns where a word of the lane's [`LaneEntry`] lies in the arena.
 pub(super) fn lane_word(lane: Lane, offset: usize) -> usize {
     offset_of!(ArenaHeader, lanes) + lane as usize * size_of::<LaneEntry>() + offset
@@ -168,6 +198,13 @@ impl<'a> Records<'a> {
     /// Reads `committed`, which starts with a record.
     pub(super) fn new(committed: &'a [u8]) -> Self {
         Self { rest: committed }
+    }
+
+    /// Returns how many bytes the records take that are one behind the other from the start.
+    pub(super) fn whole_bytes(mut self) -> usize {
+        let all = self.rest.len();
+        while self.next().is_some() {}
+        all - self.rest.len()
     }
 }
 

@@ -38,7 +38,7 @@ use arena::Arena;
 use lane::LaneRing;
 use layout::{ArenaHeader, LANES};
 
-pub use abandoned::{Abandoned, AbandonedError, OldArena};
+pub use abandoned::{Abandoned, AbandonedError, Flaw, OldArena};
 pub use config::{
     LANE_SEGMENTS_MIN, PushError, RingConfig, RingError, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX,
     SEGMENT_BYTES_MIN, SEGMENTS_MAX,
@@ -68,10 +68,7 @@ impl FlightRing {
     pub fn create(path: Option<&Path>, config: &RingConfig) -> Result<Self, RingError> {
         let lanes = config.lanes()?;
         let boot_id = boot_id().map_err(RingError::BootId)?;
-        let file = file::create(
-            path,
-            &ArenaHeader::new(config.segment_bytes, boot_id, lanes),
-        )?;
+        let file = file::create(path, &ArenaHeader::new(config, boot_id, lanes))?;
         let segments: u32 = lanes.iter().map(|(_, segments)| segments).sum();
         let arena = Arena::new(&file, segments as usize, config.segment_bytes as usize).map_err(
             |source| RingError::File {
@@ -138,7 +135,11 @@ impl FlightRing {
 }
 
 /// Returns the id of this boot of the kernel.
-fn boot_id() -> io::Result<[u8; 16]> {
+///
+/// # Errors
+///
+/// Without `/proc`.
+pub fn boot_id() -> io::Result<[u8; 16]> {
     let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
     match Uuid::try_parse(text.trim()) {
         Ok(id) => Ok(id.into_bytes()),

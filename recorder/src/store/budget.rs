@@ -15,7 +15,7 @@ use super::annotations::Annotations;
 use super::catalog::{Access, Catalog, CatalogError, ChangeError, Counted, FindError, Unwritten};
 use super::eviction::{Bounds, Candidate, decide};
 use super::lock::Turn;
-use crate::dump::TEMPORARY_PREFIX;
+use crate::dump::{DUMP_EXTENSION, SIDECAR_EXTENSION, TEMPORARY_PREFIX};
 use crate::units::bytes;
 
 /// What is set aside for the files beside a dump, in bytes.
@@ -422,11 +422,32 @@ impl Store {
             let is_ours = name
                 .as_encoded_bytes()
                 .starts_with(TEMPORARY_PREFIX.as_bytes());
-            if is_ours && !file.file_type()?.is_dir() {
-                fs::remove_file(file.path())?;
+            if !is_ours || file.file_type()?.is_dir() {
+                continue;
+            }
+            let path = file.path();
+            match finished(&path) {
+                Some(target) => {
+                    fs::rename(&path, &target)?;
+                    self.say(format!(
+                        "completed {}, which an agent that died had left unfinished",
+                        target.display()
+                    ));
+                }
+                None => {
+                    fs::remove_file(&path)?;
+                    self.say(format!(
+                        "removed {}, which an agent that died had left unfinished; what it was made of is in that agent's ring",
+                        path.display()
+                    ));
+                }
             }
         }
         Ok(())
+    }
+
+    fn say(&self, sentence: String) {
+        self.memory().to_say.push(sentence);
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -439,6 +460,17 @@ impl Store {
             source,
         }
     }
+}
+
+/// Returns the name that an unfinished file is to have after all: that of a sidecar whose dump has its name already. Both were
+/// durable before either got its name.
+fn finished(unfinished: &Path) -> Option<PathBuf> {
+    let name = unfinished.file_name()?.to_str()?;
+    let target = unfinished.with_file_name(name.strip_prefix(TEMPORARY_PREFIX)?);
+    let is_sidecar = target.extension()? == SIDECAR_EXTENSION;
+    let dump = target.with_extension(DUMP_EXTENSION);
+    let is_there = |path: &Path| path.symlink_metadata().is_ok();
+    (is_sidecar && is_there(&dump) && !is_there(&target)).then_some(target)
 }
 
 /// Tells whether it may be otherwise later, without anybody changing the configuration.
@@ -597,5 +629,37 @@ mod tests {
         }
         let store = Store::open(state.path(), UNBOUNDED).expect("the directory is ours");
         assert_eq!(names(&store), ["b.mcap", "c.txt"]);
+        let said = store.take_said();
+        assert!(
+            said.iter().any(|line| line.contains(".tmp-a.mcap")),
+            "{said:?}"
+        );
+    }
+
+    #[test]
+    fn a_dump_whose_sidecar_has_no_name_yet_gets_it() {
+        let (state, store) = store(UNBOUNDED, &[]);
+        let files = [
+            // Killed between the two names.
+            "a.mcap",
+            ".tmp-a.json",
+            // Before either.
+            ".tmp-b.mcap",
+            ".tmp-b.json",
+            // A person's note: what there was stays.
+            "c.mcap",
+            "c.json",
+            ".tmp-c.notes.json",
+            ".tmp-c.json",
+        ];
+        for name in files {
+            fs::write(store.directory().join(name), name).expect("the directory is ours");
+        }
+        let store = Store::open(state.path(), UNBOUNDED).expect("the directory is ours");
+        assert_eq!(names(&store), ["a.json", "a.mcap", "c.json", "c.mcap"]);
+        let completed = fs::read(store.directory().join("a.json")).expect("it is there");
+        assert_eq!(completed, b".tmp-a.json");
+        let kept = fs::read(store.directory().join("c.json")).expect("it is there");
+        assert_eq!(kept, b"c.json");
     }
 }

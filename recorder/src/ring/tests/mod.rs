@@ -29,6 +29,7 @@ fn small_ring_of_age(max_age_ns: Option<u64>) -> FlightRing {
         lane_bytes: [(segment_bytes * SEGMENTS) as u64; 3],
         segment_bytes: segment_bytes as u32,
         max_age_ns,
+        ..RingConfig::default()
     };
     FlightRing::create(None, &config).expect("memory for a small ring")
 }
@@ -37,6 +38,8 @@ fn small_ring_of_age(max_age_ns: Option<u64>) -> FlightRing {
 fn record(boot_ns: u64, len: usize, fill: u8) -> Vec<u8> {
     let mut header = Header::new_zeroed();
     header.boot_ns = boot_ns;
+    header.seq = boot_ns;
+    header.kind = 1;
     header.len = len as u32;
     let mut bytes = header.as_bytes().to_vec();
     bytes.resize(len, fill);

@@ -240,7 +240,7 @@ fn the_file_tells_a_later_reader_all_it_needs() {
     let config = RingConfig {
         lane_bytes: [(SEGMENT_CAPACITY * SEGMENTS) as u64; 3],
         segment_bytes: SEGMENT_CAPACITY as u32,
-        max_age_ns: None,
+        ..RingConfig::default()
     };
     let mut ring = FlightRing::create(Some(&path), &config).expect("room");
     let pushed: Vec<_> = (1..=12).map(|n| record(n, 900, n as u8)).collect();

@@ -1,0 +1,78 @@
+//! `recorder recover`: a dump of a ring, by hand.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+
+use super::crash::Names;
+use super::host;
+use super::previous::{self, Found};
+use crate::dump::{self, DumpInput, Evidence, Limits, Recovery, Written};
+use crate::identity::Directory;
+use crate::incident::Incident;
+use crate::ingest::now_pair;
+use crate::ring::OldArena;
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Recovered {
+    /// What the dump is about.
+    pub incident: Incident,
+    /// The dump.
+    pub written: Written,
+    /// What the ring was like.
+    pub recovery: Recovery,
+}
+
+/// Writes all that the ring at `path` holds as a dump into `directory`. The ring is only read, also while an agent writes to it.
+///
+/// # Errors
+///
+/// No ring, one without a record, or a directory that cannot be written.
+pub fn recover(path: &Path, directory: &Path) -> Result<Recovered> {
+    let context = || format!("cannot recover {}", path.display());
+    let Some(arena) = OldArena::open(path).with_context(context)? else {
+        bail!("there is no ring {}", path.display());
+    };
+    let is_in_use = arena.is_in_use();
+    let old = arena.read().with_context(context)?;
+    let mut found = Found::new(path, &old, now_pair());
+    found.recovery.in_use = is_in_use;
+    found.by_hand = true;
+    let Some(incident) = found.incident(&old) else {
+        let flaws = match old.flaws.first() {
+            Some(flaw) => format!(": {flaw}"),
+            None => String::new(),
+        };
+        bail!("{} holds no record{flaws}", path.display());
+    };
+    let mut names_of = Directory::default();
+    previous::identify(&old, &mut names_of);
+    let names = Names::new();
+    let input = DumpInput {
+        incident: &incident,
+        frozen: &old,
+        host: &previous::host_then(&old, &host::identify(None)),
+        clocks: found.clocks(&old, &incident),
+        directory: &names_of,
+        // Nobody knows by now what they were.
+        config: &serde_json::Value::Null,
+        probes: &[],
+        kernel: &[],
+        throttled: &[],
+        filtered: &[],
+        evidence: &Evidence::default(),
+        recovery: Some(&found.recovery),
+        may_grow: &|| true,
+        enrich: &|body| names.enrich(body),
+    };
+    let limits = Limits {
+        max_dump_bytes: u64::MAX,
+    };
+    let written = dump::write(directory, &input, &limits)?;
+    Ok(Recovered {
+        incident,
+        written,
+        recovery: found.recovery,
+    })
+}
