@@ -487,6 +487,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         filtered: &[],
         evidence: &Evidence::default(),
         recovery: None,
+        refused: &[],
         may_grow: &|| true,
         enrich: &enrich,
     };

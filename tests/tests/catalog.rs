@@ -333,7 +333,7 @@ fn a_disk_that_somebody_else_fills_costs_no_older_dump_and_no_recording() {
         return;
     }
     let (directory, disk) = small(16 << 20);
-    let agent = Agent::start_in(directory.path(), &on_small(&[]));
+    let agent = Agent::start_in(directory.path(), &on_small(&["--dumps-fallback", "none"]));
     let before = agent.trigger("before");
     disk.fill();
     let filler = disk.path("filler");
@@ -375,7 +375,7 @@ fn a_read_only_file_system_is_read_and_recording_goes_on() {
         return;
     }
     let (directory, disk) = small(16 << 20);
-    let options = on_small(&["--dumps-max-count", "1"]);
+    let options = on_small(&["--dumps-max-count", "1", "--dumps-fallback", "none"]);
     let mut agent = Agent::start_in(directory.path(), &options);
     agent.trigger("evicted");
     let dump = agent.trigger("kept");

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | main | starts, then the control plane: signals and the control socket |
 //! | `data` | the data plane: kernel rings, flight ring, incidents |
-//! | `dumps` | writes dumps |
+//! | `desk` | gives frozen windows to those who write them |
+//! | `dumps` | each writes dumps into one directory |
 //! | `tags` | reads dumps once they are durable, and proposes tags |
 //! | `news` | keeps and says what becomes of incidents beside their dumps |
 //! | `samples` | samples the host, reads the kernel's log |
@@ -16,6 +17,7 @@
 //! | `evidence` | each waits for one collector |
 
 mod crash;
+mod desk;
 mod host;
 mod lock;
 mod news;
@@ -32,14 +34,14 @@ use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{fs, io};
 
 use anyhow::{Context as _, Result};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -59,6 +61,7 @@ use crate::redact::{Redactor, Rules};
 use crate::ring::{FlightRing, RingConfig};
 use crate::sample::{SampleConfig, Samples};
 use crate::store::{Budget, Store};
+use desk::{Desk, Target, Teller};
 use lock::Lock;
 use previous::Previous;
 pub use recover::{Recovered, recover};
@@ -75,6 +78,11 @@ const NEWS_QUEUE: usize = 1024;
 
 /// Dumps that wait to be looked at; further ones have no tags proposed.
 const TAGGER_QUEUE: usize = 64;
+
+/// Most bytes of dumps in the run directory, which is memory.
+const RUN_BYTES_MAX: u64 = 64 << 20;
+/// What such dumps leave free of it, in percent.
+const RUN_KEEP_FREE_PERCENT: u64 = 10;
 
 /// How often processes are looked for that were forked and have executed nothing.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
@@ -200,25 +208,61 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
         let store = Arc::clone(&store);
         spawn("tags", move || tagger::run(&dumps_to_tag, &store))?
     };
-    let writer = Writer {
-        store,
-        limits: Limits {
-            max_dump_bytes: config.max_dump_bytes.0,
-        },
-        host: host.clone(),
-        start,
-        config: Arc::clone(&described),
-        probes: probes.clone(),
-        evidence_patience: config.evidence_grace,
+    let teller = Arc::new(Teller {
         status: Arc::clone(&dumps),
         commands: commands.clone(),
         notifier: notifier.clone(),
+        host: host.clone(),
         tagger,
-        directory: Directory::default(),
-        previous: previous.into_iter().map(|old| (old, now_pair())).collect(),
-        ring: paths.ring(),
-    };
-    let writer = spawn("dumps", move || writer.run(&incidents))?;
+    });
+    let fallbacks = fallbacks(paths, config);
+    let fallback_dumps: Vec<PathBuf> = fallbacks
+        .iter()
+        .map(|(store, _)| store.directory().to_owned())
+        .collect();
+    let max_dump_bytes = config.max_dump_bytes.0;
+    let stores = std::iter::once((store, max_dump_bytes)).chain(fallbacks);
+    let (done, came_back) = unbounded();
+    let mut targets = Vec::new();
+    let mut previous = previous;
+    for (number, (store, max_dump_bytes)) in stores.enumerate() {
+        let (jobs, waiting) = unbounded();
+        targets.push(Target {
+            directory: store.directory().to_owned(),
+            jobs,
+            is_busy: false,
+        });
+        let is_fallback = number > 0;
+        let writer = Writer {
+            store,
+            limits: Limits { max_dump_bytes },
+            host: host.clone(),
+            start,
+            config: Arc::clone(&described),
+            probes: probes.clone(),
+            evidence_patience: config.evidence_grace,
+            commands: commands.clone(),
+            teller: Arc::clone(&teller),
+            number,
+            is_fallback,
+            fallbacks: match is_fallback {
+                true => Vec::new(),
+                false => fallback_dumps.clone(),
+            },
+            directory: Directory::default(),
+            previous: std::mem::take(&mut previous)
+                .into_iter()
+                .map(|old| (old, now_pair()))
+                .collect(),
+            ring: paths.ring(),
+        };
+        let done = done.clone();
+        // Not waited for: a file system may not answer.
+        let _writer = spawn("dumps", move || writer.run(&waiting, &done))?;
+    }
+    drop(done);
+    let desk = Desk::new(targets, came_back, teller, config.evidence_grace);
+    let writer = spawn("desk", move || desk.run(&incidents))?;
     let news = {
         let (notifier, host) = (notifier.clone(), host.clone());
         spawn("news", move || news::run(&news, &keeper, &notifier, &host))?
@@ -492,6 +536,36 @@ fn budget(config: &RecordConfig) -> Budget {
         keep_free_percent: config.dumps_keep_free_percent,
         max_age: config.dumps_max_age,
     }
+}
+
+/// Opens what dumps are written to that cannot be written where they belong, each with its largest dump in bytes. One that
+/// cannot be opened is said and left out.
+fn fallbacks(paths: &Paths, config: &RecordConfig) -> Vec<(Arc<Store>, u64)> {
+    let mut stores = Vec::new();
+    for name in config.dumps_fallback.iter().filter(|name| *name != "none") {
+        let mut budget = budget(config);
+        let mut max_dump_bytes = config.max_dump_bytes.0;
+        let directory = match name.as_str() {
+            "run" => {
+                // It is memory.
+                budget.max_bytes = budget.max_bytes.min(RUN_BYTES_MAX);
+                budget.keep_free_bytes = 0;
+                budget.keep_free_percent = RUN_KEEP_FREE_PERCENT;
+                max_dump_bytes = max_dump_bytes.min(RUN_BYTES_MAX / 2);
+                &paths.run_dir
+            }
+            other => Path::new(other),
+        };
+        match Store::open(directory, budget) {
+            Ok(store) => stores.push((Arc::new(store), max_dump_bytes)),
+            Err(error) => warn(&format!(
+                "no dump can go to {}: {:#}",
+                directory.display(),
+                anyhow::Error::from(error)
+            )),
+        }
+    }
+    stores
 }
 
 fn ring_config(config: &RecordConfig) -> RingConfig {

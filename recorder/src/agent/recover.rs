@@ -63,6 +63,7 @@ pub fn recover(path: &Path, directory: &Path) -> Result<Recovered> {
         filtered: &[],
         evidence: &Evidence::default(),
         recovery: Some(&found.recovery),
+        refused: &[],
         may_grow: &|| true,
         enrich: &|body| names.enrich(body),
     };

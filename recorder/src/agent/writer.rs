@@ -1,23 +1,23 @@
-//! The thread that writes dumps.
+//! The threads that write dumps, one for each directory: see [`desk`](super::desk).
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Error, Result};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use uuid::Uuid;
 
 use super::crash::Names;
-use super::news::notice;
+use super::desk::Teller;
 use super::previous::{self, Found, Previous};
-use crate::api::DumpStatus;
-use crate::dump::{self, Clocks, DumpInput, Evidence, Host, Limits, Probe, WriteError, Written};
+use crate::dump::{
+    self, Clocks, DumpInput, Evidence, Host, Limits, Probe, Refusal, WriteError, Written,
+};
 use crate::event::ClockPair;
-use crate::harmless::escape;
 use crate::identity::{Directory, Naming};
 use crate::incident::Incident;
-use crate::ingest::{Command, Commands, FrozenIncident, now_pair, wall_clock_error};
-use crate::notify::{DumpOf, Notice, Notifier, Occasion};
+use crate::ingest::{Commands, FrozenIncident, wall_clock_error};
 use crate::ring::Abandoned;
 use crate::store::{Store, StoreError, Unwritten};
 
@@ -36,11 +36,14 @@ pub(super) struct Writer {
     pub(super) probes: Vec<Probe>,
     /// How long a dump waits for its evidence.
     pub(super) evidence_patience: Duration,
-    pub(super) status: Arc<Mutex<DumpStatus>>,
     pub(super) commands: Commands,
-    pub(super) notifier: Notifier,
-    /// Who looks at dumps once they are durable.
-    pub(super) tagger: Sender<PathBuf>,
+    pub(super) teller: Arc<Teller>,
+    /// Its place among the writers.
+    pub(super) number: usize,
+    /// Whether it writes where dumps do not belong.
+    pub(super) is_fallback: bool,
+    /// Directories of dumps that belong here.
+    pub(super) fallbacks: Vec<PathBuf>,
     /// Of the last dump.
     pub(super) directory: Directory,
     /// What the agents before this one left, and when this one began to record.
@@ -49,78 +52,91 @@ pub(super) struct Writer {
     pub(super) ring: PathBuf,
 }
 
+/// A window to be written.
+#[derive(Clone, Debug)]
+pub(super) struct Job {
+    pub(super) frozen: Arc<FrozenIncident>,
+    /// What was collected, once somebody has asked for it.
+    pub(super) evidence: Arc<Mutex<Option<Arc<Evidence>>>>,
+    /// Where it was to be written first.
+    pub(super) refused: Vec<Refusal>,
+    /// It will be written nowhere for now: the catalog is to know of it.
+    pub(super) missed: Option<String>,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) struct Done {
+    /// Which writer says so.
+    pub(super) writer: usize,
+    /// Id of the incident.
+    pub(super) id: Uuid,
+    pub(super) outcome: Result<Written>,
+    pub(super) took: Duration,
+}
+
 impl Writer {
     /// Writes what comes until nothing more can come.
-    pub(super) fn run(mut self, incidents: &Receiver<FrozenIncident>) {
-        self.tidy();
+    pub(super) fn run(mut self, jobs: &Receiver<Job>, done: &Sender<Done>) {
+        if !self.is_fallback {
+            self.tidy();
+        }
         for (old, recording) in std::mem::take(&mut self.previous) {
             self.keep_previous(old, recording);
         }
+        self.fetch();
         loop {
-            let frozen = match incidents.recv_timeout(TIDY_INTERVAL) {
-                Ok(frozen) => frozen,
+            let job = match jobs.recv_timeout(TIDY_INTERVAL) {
+                Ok(job) => job,
                 Err(RecvTimeoutError::Timeout) => {
-                    self.tidy();
+                    if !self.is_fallback {
+                        self.tidy();
+                    }
+                    self.fetch();
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            let begun = Instant::now();
-            let outcome = self.write(&frozen);
-            self.notify(&frozen.incident, &outcome);
-            self.tell(&frozen.incident.summary, &outcome, begun.elapsed());
-            if let Err(error) = &outcome {
-                self.missed(&frozen.incident, frozen.clock, error);
+            if let Some(why) = &job.missed {
+                self.missed(&job.frozen.incident, job.frozen.clock, why);
+                continue;
             }
-            self.look(self.store.added());
+            let begun = Instant::now();
+            let outcome = self.write(&job);
+            let is_written = outcome.is_ok();
+            // Who waits for it may be gone: then the agent ends.
+            let _ = done.send(Done {
+                writer: self.number,
+                id: job.frozen.incident.id,
+                outcome,
+                took: begun.elapsed(),
+            });
+            if is_written {
+                self.look(self.store.added());
+                self.fetch();
+            }
         }
     }
 
-    /// Tells who is to know of it what became of a dump.
-    fn notify(&self, incident: &Incident, outcome: &Result<Written>) {
-        let (occasion, dump, error) = match outcome {
-            Ok(written) => {
-                let dump = DumpOf {
-                    path: written.path.display().to_string(),
-                    bytes: written.bytes,
-                    sha256: written.sha256.clone(),
-                    events: written.events,
-                };
-                (Occasion::Dump, Some(dump), None)
+    /// Takes over what had to be written elsewhere.
+    fn fetch(&self) {
+        let mut fetched = 0;
+        for directory in &self.fallbacks {
+            match self.store.fetch(directory) {
+                Ok(some) => fetched += some,
+                Err(error) => super::warn(&format!(
+                    "the dumps in {} stay there for now: {:#}",
+                    directory.display(),
+                    Error::from(error)
+                )),
             }
-            Err(error) => (Occasion::DumpFailed, None, Some(format!("{error:#}"))),
-        };
-        self.notifier.tell(Notice {
-            dump,
-            error,
-            ..notice(occasion, incident, &self.host)
-        });
-    }
-
-    /// Says what has become of a dump.
-    fn tell(&self, summary: &str, outcome: &Result<Written>, took: Duration) {
-        let summary = escape(summary);
-        let mut status = self.status();
-        match outcome {
-            Ok(written) => {
-                self.commands.send(Command::Written(written.bytes));
-                let path = written.path.display().to_string();
-                super::say(&format!("dump {path} {summary}"));
-                // One that is not looked at has no tags proposed.
-                let _ = self.tagger.try_send(written.path.clone());
-                status.written += 1;
-                status.failed_in_a_row = 0;
-                status.durations.add(took);
-                status.last_unix_ns = Some(now_pair().unix_ns);
-                status.last = Some(path);
-            }
-            Err(error) => {
-                let text = format!("no dump of {summary}: {error:#}");
-                super::warn(&text);
-                status.failed += 1;
-                status.failed_in_a_row += 1;
-                status.last_error = Some(text);
-            }
+        }
+        if fetched > 0 {
+            super::log(&format!(
+                "{fetched} dumps that had been written elsewhere are in {} now",
+                self.store.directory().display()
+            ));
+            self.look(self.store.added());
         }
     }
 
@@ -135,15 +151,15 @@ impl Writer {
                     return;
                 };
                 let outcome = self.write_previous(&old, &incident, &found);
-                self.notify(&incident, &outcome);
+                self.teller.notify(&incident, &outcome);
                 if let Err(error) = &outcome {
-                    self.missed(&incident, recording, error);
+                    self.missed(&incident, recording, &format!("{error:#}"));
                 }
                 (incident.summary, outcome)
             }
             Err(error) => ("the recorder's last window".to_owned(), Err(error.into())),
         };
-        self.tell(&summary, &outcome, begun.elapsed());
+        self.teller.tell(&summary, &outcome, begun.elapsed());
         self.look(self.store.added());
         if outcome.is_ok() {
             previous.forget();
@@ -179,6 +195,7 @@ impl Writer {
             filtered: &[],
             evidence: &Evidence::default(),
             recovery: Some(&found.recovery),
+            refused: &[],
             may_grow: &|| self.store.may_grow(),
             enrich: &|body| names.enrich(body),
         };
@@ -191,14 +208,14 @@ impl Writer {
     }
 
     /// Keeps what is known of an incident whose dump could not be written.
-    fn missed(&self, incident: &Incident, clock: ClockPair, error: &Error) {
+    fn missed(&self, incident: &Incident, clock: ClockPair, why: &str) {
         let unix_ns = clock.unix_ns_at(incident.trigger.boot_ns);
         self.look(self.store.add_unwritten(&Unwritten {
             incident: &serde_json::to_value(incident).unwrap_or_default(),
             unix_ns: i64::try_from(unix_ns).unwrap_or(i64::MAX),
             host: &self.host.hostname,
             environment: self.host.environment.as_deref(),
-            why: &format!("{error:#}"),
+            why,
         }));
     }
 
@@ -213,24 +230,21 @@ impl Writer {
         for sentence in self.store.take_said() {
             super::warn(&sentence);
         }
+        if self.is_fallback {
+            return;
+        }
         let usage = self.store.usage();
-        let mut status = self.status();
+        let mut status = self.teller.status();
         status.pinned = usage.pinned;
         status.pinned_bytes = usage.pinned_bytes;
         status.evicted = usage.evicted;
         status.warning = usage.warning;
     }
 
-    fn status(&self) -> MutexGuard<'_, DumpStatus> {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&mut self, frozen: &FrozenIncident) -> Result<Written> {
+    fn write(&mut self, job: &Job) -> Result<Written> {
+        let frozen = &*job.frozen;
         self.commands.fill(&mut self.directory);
-        let evidence = match &frozen.evidence {
-            Some(collection) => collection.finish(self.evidence_patience),
-            None => Evidence::default(),
-        };
+        let evidence = self.evidence(job);
         let names = Names::new();
         let error = wall_clock_error();
         let config = self
@@ -259,10 +273,27 @@ impl Writer {
             filtered: &frozen.filtered,
             evidence: &evidence,
             recovery: None,
+            refused: &job.refused,
             may_grow: &|| self.store.may_grow(),
             enrich: &|body| names.enrich(body),
         };
         self.write_dump(&input)
+    }
+
+    /// Returns what was collected. Only the first to write waits for it; should that not come back, the others go without.
+    fn evidence(&self, job: &Job) -> Arc<Evidence> {
+        let taken = || job.evidence.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(evidence) = &*taken() {
+            return Arc::clone(evidence);
+        }
+        let evidence = match &job.frozen.evidence {
+            Some(collection) if job.refused.is_empty() => {
+                Arc::new(collection.finish(self.evidence_patience))
+            }
+            Some(_) | None => return Arc::default(),
+        };
+        *taken() = Some(Arc::clone(&evidence));
+        evidence
     }
 
     /// Makes room and writes; again and smaller, if somebody else fills the file system meanwhile.

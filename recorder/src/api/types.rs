@@ -213,6 +213,9 @@ pub struct DumpStatus {
     /// What somebody should do something about.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub warning: Option<String>,
+    /// Of a last dump that is not where dumps belong: where it is, and why.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub elsewhere: Option<String>,
     /// Not written since the last that was.
     #[serde(default)]
     pub failed_in_a_row: u64,

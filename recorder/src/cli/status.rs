@@ -195,6 +195,10 @@ fn write(
         let warning = escape(warning);
         writeln!(out, "         {}", palette.paint(Style::Yellow, &warning))?;
     }
+    if let Some(elsewhere) = &dumps.elsewhere {
+        let elsewhere = escape(elsewhere);
+        writeln!(out, "         {}", palette.paint(Style::Yellow, &elsewhere))?;
+    }
     if let Some(error) = &dumps.last_error {
         writeln!(
             out,

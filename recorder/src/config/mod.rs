@@ -163,6 +163,10 @@ pub struct RecordConfig {
     /// The same in percent of the file system; whichever is more counts
     #[arg(long, value_name = "PERCENT", default_value_t = 0)]
     pub dumps_keep_free_percent: u64,
+    /// Directory, as a state directory, that a dump is written to if it cannot be written where it belongs: "run" for the run
+    /// directory, "none" for none (may be given more than once, in this order)
+    #[arg(long, value_name = "DIR", default_value = "run")]
+    pub dumps_fallback: Vec<String>,
     /// Whether evidence is collected beside the events when an incident opens
     #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
     pub evidence: bool,

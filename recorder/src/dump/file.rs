@@ -96,6 +96,20 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_dir(dir)
 }
 
+/// Copies a file into another directory, under the same name; returns when it is durable.
+///
+/// # Errors
+///
+/// What the file systems report; then there is nothing new.
+pub fn copy_file(from: &Path, dir: &Path) -> io::Result<()> {
+    let name = from.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut file = NewFile::create(dir, &name.to_string_lossy())?;
+    io::copy(&mut File::open(from)?, &mut file)?;
+    file.sync()?;
+    file.commit()?;
+    sync_dir(dir)
+}
+
 /// Makes the names in a directory durable.
 pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()

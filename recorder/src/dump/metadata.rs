@@ -26,6 +26,18 @@ pub const LOSS: &str = "recorder.loss";
 /// Name of the metadata record that holds the [`Recovery`]; only a dump of a ring that was found has it.
 pub const RECOVERY: &str = "recorder.recovery";
 
+/// Name of the metadata record that holds the [`Refusal`]s; only a dump that could not be written where it belongs has it.
+pub const DELIVERY: &str = "recorder.delivery";
+
+/// A directory that a dump was to be written to first, and why it is not there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The directory.
+    pub directory: String,
+    /// Why not.
+    pub error: String,
+}
+
 /// The ring that a dump was made of by somebody else than the agent that wrote it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recovery {

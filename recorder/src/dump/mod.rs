@@ -41,9 +41,11 @@ use recorder_ebpf::abi::{Lane, LaneStats};
 pub use evidence::{
     Attachment, CollectorReport, CollectorState, EVIDENCE, Evidence, EvidenceReport,
 };
-pub use file::{TEMPORARY_PREFIX, write_file};
+pub use file::{TEMPORARY_PREFIX, copy_file, write_file};
 pub use metadata::{
-    CLOCKS, CONFIG, COVERAGE, Clocks, Coverage, CpuCoverage, CpuLoss, Derived, Filtered, HOST, Host, INCIDENT, LOSS, LaneCoverage, LaneLoss, LossLedger, PROBES, Probe, ProbeState, RECOVERY, Recovery, Shortfall, Sidecar, Throttled, Verdict,
+    CLOCKS, CONFIG, COVERAGE, Clocks, Coverage, CpuCoverage, CpuLoss, DELIVERY, Derived, Filtered,
+    HOST, Host, INCIDENT, LOSS, LaneCoverage, LaneLoss, LossLedger, PROBES, Probe, ProbeState,
+    RECOVERY, Recovery, Refusal, Shortfall, Sidecar, Throttled, Verdict,
 };
 pub use name::{DUMP_EXTENSION, SIDECAR_EXTENSION, short_id};
 pub use names::{Original, beside_copy, with_names};
@@ -121,6 +123,8 @@ pub struct DumpInput<'a> {
     pub evidence: &'a Evidence,
     /// Of records that another agent left: what they were found in.
     pub recovery: Option<&'a Recovery>,
+    /// Where it was to be written first, and why it is not there.
+    pub refused: &'a [Refusal],
     /// Tells whether the file may go on growing: there is free space beyond what is to stay free.
     pub may_grow: &'a (dyn Fn() -> bool + Sync),
     /// Adds to an event what its record does not say; called once for each event of an attempt.

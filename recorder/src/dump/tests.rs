@@ -188,6 +188,7 @@ impl Case {
             filtered: &self.filtered,
             evidence: &self.evidence,
             recovery: None,
+            refused: &[],
             may_grow: &|| !self.is_low_on_space,
             enrich: &|_| {},
         };

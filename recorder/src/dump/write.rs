@@ -11,8 +11,8 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::{
-    CLOCKS, CONFIG, COVERAGE, DUMP_EXTENSION, DumpInput, HOST, INCIDENT, LANES, LOSS, Limits,
-    PROBES, RECOVERY, SIDECAR_EXTENSION, Sidecar, Verdict,
+    CLOCKS, CONFIG, COVERAGE, DELIVERY, DUMP_EXTENSION, DumpInput, HOST, INCIDENT, LANES, LOSS,
+    Limits, PROBES, RECOVERY, SIDECAR_EXTENSION, Sidecar, Verdict,
     compress::{self, Compressed},
     encode::{Contents, Encoder, Source, Stopped},
     evidence::{self, AttachError, EVIDENCE, Taken},
@@ -252,6 +252,9 @@ impl<'a> Attempt<'a> {
         ];
         if let Some(recovery) = input.recovery {
             records.push((RECOVERY, json(recovery)?));
+        }
+        if !input.refused.is_empty() {
+            records.push((DELIVERY, json(input.refused)?));
         }
         let mut out = mcap::MAGIC.to_vec();
         let library = concat!("recorder ", env!("CARGO_PKG_VERSION"));

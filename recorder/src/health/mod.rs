@@ -284,6 +284,9 @@ fn dumps(status: &Status, reasons: &mut Vec<Reason>) {
             format!("the last dump failed: {why}"),
         ));
     }
+    if let Some(elsewhere) = &dumps.elsewhere {
+        reasons.push(Reason::new("dump-elsewhere", elsewhere.clone()));
+    }
     match &dumps.space {
         Some(space) => {
             let room = (space.free_bytes + space.used_bytes).saturating_sub(space.keep_free_bytes);

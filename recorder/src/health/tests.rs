@@ -64,7 +64,7 @@ fn a_loss_counts_until_it_is_long_ago() {
 #[test]
 fn each_trouble_has_its_code() {
     type Spoil = fn(&mut Status);
-    let troubles: [(&str, Spoil); 9] = [
+    let troubles: [(&str, Spoil); 10] = [
         ("probe-missing", |status| {
             status.probes = vec![Probe {
                 event: "oom.kill".to_owned(),
@@ -79,6 +79,9 @@ fn each_trouble_has_its_code() {
             lane.span_ns = Some(100 * SECOND);
         }),
         ("dump-failed", |status| status.dumps.failed_in_a_row = 1),
+        ("dump-elsewhere", |status| {
+            status.dumps.elsewhere = Some("it is in /second".into());
+        }),
         ("disk-full", |status| {
             if let Some(space) = &mut status.dumps.space {
                 space.free_bytes = 256 << 20;

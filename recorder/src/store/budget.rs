@@ -13,9 +13,10 @@ use thiserror::Error;
 
 use super::annotations::Annotations;
 use super::catalog::{Access, Catalog, CatalogError, ChangeError, Counted, FindError, Unwritten};
+use super::directory::dumps;
 use super::eviction::{Bounds, Candidate, decide};
 use super::lock::Turn;
-use crate::dump::{DUMP_EXTENSION, SIDECAR_EXTENSION, TEMPORARY_PREFIX};
+use crate::dump::{DUMP_EXTENSION, SIDECAR_EXTENSION, TEMPORARY_PREFIX, copy_file};
 use crate::units::bytes;
 
 /// What is set aside for the files beside a dump, in bytes.
@@ -201,6 +202,31 @@ impl Store {
             }),
             _ => Ok(room),
         }
+    }
+
+    /// Takes the dumps over that had to be written into another directory; returns how many.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: one that cannot be had stays where it is.
+    pub fn fetch(&self, from: &Path) -> Result<u64, StoreError> {
+        let failed = |error| self.failed(error);
+        let mut fetched = 0;
+        for entry in dumps(from).map_err(failed)? {
+            let file = entry.path.file_name().unwrap_or_default();
+            if !self.directory.join(file).exists() {
+                if self.make_room(entry.bytes)?.dump_bytes < entry.bytes {
+                    continue;
+                }
+                // That first: alone it is no dump.
+                for path in [entry.sidecar_path(), entry.path.clone()] {
+                    copy_file(&path, &self.directory).map_err(failed)?;
+                }
+            }
+            entry.remove().map_err(failed)?;
+            fetched += 1;
+        }
+        Ok(fetched)
     }
 
     /// Tells whether a dump may go on growing: there is free space beyond what is to stay free, perhaps because another dump

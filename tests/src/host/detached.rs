@@ -12,6 +12,10 @@ use rustix::mount::{
     fspick, move_mount, unmount,
 };
 
+/// `FIFREEZE` and `FITHAW` of `<linux/fs.h>`.
+const FREEZE: libc::Ioctl = 0xc004_5877_u32 as libc::Ioctl;
+const THAW: libc::Ioctl = 0xc004_5878_u32 as libc::Ioctl;
+
 /// A mounted file system that only this value reaches.
 #[derive(Debug)]
 pub struct FileSystem {
@@ -106,6 +110,44 @@ impl FileSystem {
         done.expect("nobody has a file open for writing");
     }
 
+    /// Makes ext4 find itself broken: it lets nobody write any more, and never will.
+    pub fn abort(&self) {
+        let flags = FsPickFlags::FSPICK_EMPTY_PATH | FsPickFlags::FSPICK_CLOEXEC;
+        let done = fspick(&self.root, "", flags).and_then(|context| {
+            fsconfig_set_flag(&context, "abort")?;
+            fsconfig_reconfigure(&context)
+        });
+        done.expect("ext4 can be aborted");
+    }
+
+    /// Makes ext4 refuse everything with EIO, as if its device were gone.
+    pub fn shut_down(&self) {
+        // `EXT4_IOC_SHUTDOWN` of `<linux/ext4.h>`, without writing the journal.
+        const SHUTDOWN: libc::Ioctl = 0x8004_587d;
+        const WITHOUT_LOG: u32 = 2;
+        let how = WITHOUT_LOG;
+        self.control(SHUTDOWN, &raw const how);
+    }
+
+    /// Lets every write to it wait, until the guard is dropped.
+    pub fn freeze(&self) -> Frozen {
+        self.control(FREEZE, std::ptr::null());
+        let root = self.root.try_clone().expect("one more descriptor");
+        Frozen {
+            file_system: Self { root },
+        }
+    }
+
+    #[track_caller]
+    fn control(&self, request: libc::Ioctl, argument: *const u32) {
+        // The root of a mount as `fsmount` gives it has no operations.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = openat(&self.root, ".", flags, Mode::empty()).expect("it is mounted");
+        // SAFETY: the requests take no argument, or read one number that outlives the call.
+        let done = unsafe { libc::ioctl(root.as_raw_fd(), request, argument) };
+        assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+    }
+
     /// Returns the bytes that are free in it.
     pub fn free_bytes(&self) -> u64 {
         let stats = rustix::fs::fstatvfs(&self.root).expect("it is mounted");
@@ -132,6 +174,18 @@ impl std::ops::Deref for Mounted {
 
     fn deref(&self) -> &FileSystem {
         &self.file_system
+    }
+}
+
+/// A file system that lets writes wait.
+#[derive(Debug)]
+pub struct Frozen {
+    file_system: FileSystem,
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.file_system.control(THAW, std::ptr::null());
     }
 }
 
