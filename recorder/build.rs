@@ -87,8 +87,9 @@ fn reflection(file: &FileDescriptorProto) -> String {
             };
             arms += &format!("            {index} => {read},\n");
             fields += &format!(
-                "FieldType {{ name: {:?}, kind: Kind::{kind}, is_list: {is_list}, documentation: {:?} }}, ",
+                "FieldType {{ name: {:?}, kind: Kind::{kind}, is_list: {is_list}, is_address: {}, documentation: {:?} }}, ",
                 field.name(),
+                field.r#type() == Type::Fixed64,
                 documentation(&[4, number, 2, index])
             );
         }

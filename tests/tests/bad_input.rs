@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use recorder_tests::fixture::golden;
-use recorder_tests::{Json, Need, Output, output, ready, recorder};
+use recorder_tests::{Json, Need, Output, Screen, output, ready, recorder};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -63,9 +63,20 @@ fn read_all(path: &Path) -> Vec<(Vec<&'static str>, Output)> {
     said
 }
 
+/// Opens a dump in the viewer, leaves it at once, and returns all that the terminal was shown.
+#[track_caller]
+fn view(path: &Path, code: i32) -> String {
+    let mut screen = Screen::recorder(&["view", &path.display().to_string()], (120, 40), &[]);
+    if code != 1 {
+        screen.shows("q end");
+        screen.press("q");
+    }
+    screen.ended(code)
+}
+
 #[test]
 fn dumps_of_every_version_are_read_for_ever() {
-    if !ready(&[Need::Agent]) {
+    if !ready(&[Need::Agent, Need::Command("script")]) {
         return;
     }
     let golden = golden();
@@ -79,6 +90,7 @@ fn dumps_of_every_version_are_read_for_ever() {
         for command in ["verify", "extract"] {
             output(recorder([command]).arg(&path)).expect_code(0);
         }
+        view(&path, 0);
         // Every event as it was read when the version was new; fields are only ever added.
         let lines = output(recorder(["export"]).arg(&path)).json_lines();
         let expected = fs::read_to_string(path.with_extension("jsonl")).expect("it is beside it");
@@ -136,7 +148,7 @@ fn bad(directory: &Path) -> Vec<(&'static str, PathBuf)> {
 
 #[test]
 fn a_broken_dump_is_read_as_far_as_it_goes_and_said_once_to_be_broken() {
-    if !ready(&[Need::Agent]) {
+    if !ready(&[Need::Agent, Need::Command("script")]) {
         return;
     }
     let directory = TempDir::with_prefix("recorder-export-").expect("there is room");
@@ -149,6 +161,9 @@ fn a_broken_dump_is_read_as_far_as_it_goes_and_said_once_to_be_broken() {
             assert!(is_core || notes.count() == 1, "{name}: {said}");
             assert!(!said.stderr.contains("panicked"), "{name}: {said}");
         }
+        let said = view(&path, 3);
+        assert_eq!(said.matches("is damaged").count(), 1, "{name}: {said}");
+        output(recorder(["verify"]).arg(&path)).expect_code(3);
         let missing = output(recorder(["extract"]).arg(&path));
         let is_gone = name != "a flipped bit";
         assert_eq!(missing.code, Some(if is_gone { 3 } else { 0 }), "{missing}");
@@ -169,7 +184,7 @@ fn a_broken_dump_is_read_as_far_as_it_goes_and_said_once_to_be_broken() {
 
 #[test]
 fn a_newer_dump_is_read_but_for_what_is_new_in_it() {
-    if !ready(&[Need::Agent]) {
+    if !ready(&[Need::Agent, Need::Command("script")]) {
         return;
     }
     let directory = TempDir::with_prefix("recorder-export-").expect("there is room");
@@ -192,6 +207,13 @@ fn a_newer_dump_is_read_but_for_what_is_new_in_it() {
             said.stderr.contains("recorder.loss not understood"),
             "{said}"
         );
+    }
+    let said = view(&path, 3);
+    assert_eq!(said.matches("2 events left out").count(), 1, "{said}");
+    for command in ["verify", "extract"] {
+        let said = output(recorder([command]).arg(&path));
+        assert!(matches!(said.code, Some(0 | 3)), "{said}");
+        assert!(!said.stderr.contains("panicked"), "{said}");
     }
     let read = output(recorder(["export"]).arg(&path)).json_lines();
     assert_eq!(read.len(), known);
@@ -244,7 +266,7 @@ fn newer(from: &Path, to: &Path) {
 
 #[test]
 fn nothing_at_all_is_no_dump_and_no_panic() {
-    if !ready(&[Need::Agent]) {
+    if !ready(&[Need::Agent, Need::Command("script")]) {
         return;
     }
     let directory = TempDir::with_prefix("recorder-export-").expect("there is room");
@@ -255,10 +277,18 @@ fn nothing_at_all_is_no_dump_and_no_panic() {
     ] {
         let path = directory.path().join(name);
         fs::write(&path, bytes).expect("there is room");
-        for (_, said) in read_all(&path) {
+        let mut all = read_all(&path);
+        for command in ["verify", "extract"] {
+            all.push((vec![command], output(recorder([command]).arg(&path))));
+        }
+        // What may be the beginning of a dump is shown, though it is nothing.
+        let said = view(&path, if name == "text.mcap" { 1 } else { 3 });
+        assert!(!said.contains("panicked"), "{name}: {said}");
+        for (_, said) in all {
             assert!(matches!(said.code, Some(1 | 3)), "{name}: {said}");
             assert!(
-                !said.stderr.is_empty() && !said.stderr.contains("panicked"),
+                (!said.stderr.is_empty() || !said.stdout.is_empty())
+                    && !said.stderr.contains("panicked"),
                 "{name}: {said}"
             );
         }

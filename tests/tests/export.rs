@@ -338,13 +338,38 @@ fn babeltrace_reads_the_trace() {
     let read = run(&mut babeltrace);
     let lines: Vec<&str> = read.text().lines().collect();
     assert_eq!(lines.len(), case.dump.events().len());
-    let pid = format!("pid = {},", case.crashed);
-    let crash = lines
-        .iter()
-        .find(|line| line.contains("signal.fatal") && line.contains(&pid));
-    let crash = crash.expect("the crash is an event");
-    assert!(crash.contains("SIGSEGV"), "{crash}");
+    let pid = format!(" process_pid = {},", case.crashed);
+    let of_crash = |topic: &str| {
+        let mut lines = lines.iter();
+        let line = lines.find(|line| line.contains(topic) && line.contains(&pid));
+        line.unwrap_or_else(|| panic!("the crash has no {topic}"))
+    };
+    let crash = of_crash("signal.fatal");
     let fatal = case.dump.only("signal.fatal", case.crashed);
+    for (field, value) in [
+        ("signal_number", "11".to_owned()),
+        ("signal_name", "\"SIGSEGV\"".to_owned()),
+        ("process_uid", fatal.number("body.process.uid").to_string()),
+        (
+            "fault_address",
+            fatal
+                .str("body.fault_address")
+                .to_uppercase()
+                .replace('X', "x"),
+        ),
+        // Nobody sent it.
+        ("sender_pid", "-1".to_owned()),
+        ("process_container_id", "\"\"".to_owned()),
+    ] {
+        assert!(
+            crash.contains(&format!(" {field} = {value},")),
+            "{field} = {value}: {crash}"
+        );
+    }
+    let exit = of_crash("process.exit");
+    let event = case.dump.only("process.exit", case.crashed);
+    let lifetime = format!(" lifetime_ns = {},", event.number("body.lifetime_ns"));
+    assert!(exit.contains(&lifetime), "{lifetime}: {exit}");
     let at = fatal.time("timestamp").as_nanosecond();
     let at = format!("{}.{:09}", at / 1_000_000_000, at % 1_000_000_000);
     assert!(crash.contains(&at), "{crash}\n{at}");
@@ -500,20 +525,32 @@ fn expect_fields(fields: &std::collections::HashMap<&str, &str>, path: &str, val
         }
         return;
     }
-    let kind = fields
+    let field = fields
         .get(path)
         .unwrap_or_else(|| panic!("{path} is not of the schema"));
+    let (kind, allowed) = field.split_once(' ').unwrap_or((field, ""));
+    assert_eq!(value.is_array(), kind.ends_with("[]"), "{path}: {value}");
+    let kind = kind.trim_end_matches("[]");
     let values = match value {
         Value::Array(values) => &values[..],
         one => std::slice::from_ref(one),
     };
     for value in values {
-        let fits = match *kind {
-            "long" => value.is_i64() || value.is_u64(),
-            "keyword" | "match_only_text" | "wildcard" | "date" => value.is_string(),
+        let fits = match kind {
+            "long" => value.is_i64(),
+            "date" => value
+                .as_str()
+                .is_some_and(|at| at.parse::<jiff::Timestamp>().is_ok()),
+            "keyword" | "match_only_text" | "wildcard" => value.is_string(),
             other => panic!("{path} is a {other}"),
         };
         assert!(fits, "{path}: {value} is no {kind}");
+        let mut allowed = allowed.split(' ').filter(|one| !one.is_empty()).peekable();
+        let is_free = allowed.peek().is_none();
+        assert!(
+            is_free || allowed.any(|one| value == one),
+            "{path}: {value}"
+        );
     }
 }
 
@@ -785,7 +822,7 @@ fn a_gap_is_discarded_events_to_babeltrace() {
 }
 
 #[test]
-fn an_enormous_dump_is_exported_in_little_memory() {
+fn an_enormous_dump_is_read_in_little_memory() {
     let Some(case) = Case::with(&[Need::Command("prlimit")]) else {
         return;
     };
@@ -822,5 +859,29 @@ fn an_enormous_dump_is_exported_in_little_memory() {
             .arg(&path);
         let said = output(&mut limited);
         assert_eq!(said.code, Some(0), "{format}: {said}");
+    }
+    for command in [
+        "show --all",
+        "show --json",
+        "report",
+        "verify",
+        "export --format jsonl",
+        "export --format csv",
+        "export --format timesketch",
+        "export --format journal",
+        "export --format pcapng",
+        "export --format otlp",
+        "export --format ecs",
+        "merge",
+    ] {
+        let mut limited = system("prlimit");
+        limited
+            .arg("--data=134217728")
+            .arg("--")
+            .arg(recorder([""; 0]).get_program())
+            .args(command.split(' '))
+            .arg(&path);
+        let said = output(&mut limited);
+        assert_eq!(said.code, Some(0), "{command}: {said}");
     }
 }

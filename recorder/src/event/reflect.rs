@@ -24,6 +24,8 @@ pub struct FieldType {
     pub kind: Kind,
     /// Whether it holds any number of values.
     pub is_list: bool,
+    /// Whether it is an integer that stands for an address or the content of a register.
+    pub is_address: bool,
     /// What it says.
     pub documentation: &'static str,
 }

@@ -3,6 +3,8 @@
 //! One stream in the order of the dump, one class of events for each type. Where records are missing a packet ends, and
 //! the next one counts them as discarded: so a reader warns about the gap in its place.
 
+mod fields;
+
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -10,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use crate::event::{Body, TOPICS};
+use crate::event::{Body, TOPICS, reflect};
 use crate::harmless::json;
 use crate::read::Entry;
 
@@ -122,15 +124,8 @@ impl Visitor for Ctf {
         out.extend_from_slice(&self.last.to_le_bytes());
         out.extend_from_slice(&entry.order.to_le_bytes());
         out.extend_from_slice(&entry.cause.unwrap_or(0).to_le_bytes());
-        let process = entry.body.process();
-        let pid = process.and_then(|process| process.pid);
-        let tid = process.and_then(|process| process.tid);
-        for id in [pid, tid] {
-            out.extend_from_slice(&id.map_or(-1, i64::from).to_le_bytes());
-        }
-        text(out, process.map_or("", |process| process.comm()));
-        text(out, process.map_or("", |process| process.unit()));
         text(out, &(origin.describe)(&entry.body));
+        fields::write(out, entry.body.message());
         json(out, &entry.body);
         out.push(0);
         if self.packet.len() >= PACKET_BYTES || matches!(entry.body, Body::Loss(_)) {
@@ -161,7 +156,10 @@ fn metadata(origin: &Origin, trace: Uuid) -> String {
          typealias integer { size = 16; align = 8; signed = false; } := uint16_t;\n\
          typealias integer { size = 32; align = 8; signed = false; } := uint32_t;\n\
          typealias integer { size = 64; align = 8; signed = false; } := uint64_t;\n\
-         typealias integer { size = 64; align = 8; signed = true; } := int64_t;\n",
+         typealias integer { size = 64; align = 8; signed = true; } := int64_t;\n\
+         typealias integer { size = 8; align = 8; signed = true; } := int8_t;\n\
+         typealias integer { size = 64; align = 8; signed = false; base = hex; } := address_t;\n\
+         typealias floating_point { exp_dig = 11; mant_dig = 53; align = 8; } := double_t;\n",
     );
     let _ = write!(
         out,
@@ -209,11 +207,14 @@ fn metadata(origin: &Origin, trace: Uuid) -> String {
         let _ = write!(
             out,
             "event {{\n    id = {id};\n    name = \"{}\";\n    stream_id = 0;\n    fields := struct {{\n        \
-             uint64_t order;\n        uint64_t cause;\n        int64_t pid;\n        int64_t tid;\n        \
-             string {{ encoding = UTF8; }} comm;\n        string {{ encoding = UTF8; }} unit;\n        \
-             string {{ encoding = UTF8; }} message;\n        string {{ encoding = UTF8; }} body;\n    }};\n}};\n",
+             uint64_t order;\n        uint64_t cause;\n        \
+             string {{ encoding = UTF8; }} message;\n",
             topic.name
         );
+        if let Some(message) = reflect::of_topic(topic.name) {
+            fields::declare(&mut out, message);
+        }
+        out.push_str("        string { encoding = UTF8; } body;\n    };\n};\n");
     }
     out
 }
