@@ -31,6 +31,7 @@ pub mod report;
 pub mod ring;
 pub mod rules;
 pub mod sample;
+pub mod sandbox;
 pub mod selftest;
 pub mod store;
 pub mod symbol;

@@ -60,6 +60,7 @@ use crate::notify::Notifier;
 use crate::redact::{Redactor, Rules};
 use crate::ring::{FlightRing, RingConfig};
 use crate::sample::{SampleConfig, Samples};
+use crate::sandbox;
 use crate::store::{Budget, Store};
 use desk::{Desk, Target, Teller};
 use lock::Lock;
@@ -158,12 +159,18 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
         },
     )
     .context("cannot start the data plane")?;
+    let listener = socket::listen(&paths.control_socket(), config)?;
+    let metrics = config.metrics_listen.map(listen_for_metrics).transpose()?;
+    // All that needed more is open, and no other thread is there yet.
+    if let Err(error) = sandbox::agent::give_up_privileges() {
+        warn(&format!(
+            "it keeps privileges that it does not need: {error}"
+        ));
+    }
     let plane = match collectors(paths, config) {
         Some(collectors) => plane.with_collectors(collectors),
         None => plane,
     };
-    let listener = socket::listen(&paths.control_socket(), config)?;
-    let metrics = config.metrics_listen.map(listen_for_metrics).transpose()?;
 
     for probe in &probes {
         match (probe.state, &probe.detail) {

@@ -54,8 +54,10 @@ pub fn run(args: &Args, paths: &Paths) -> Result<ExitCode> {
 }
 
 fn diff(args: &Args, paths: &Paths) -> Result<ExitCode> {
-    let a = Dump::open(&reading::find(&args.a, paths)?)?;
-    let b = Dump::open(&reading::find(&args.b, paths)?)?;
+    let [a, b] = [&args.a, &args.b].map(|name| reading::find(name, paths));
+    let (a, b) = (a?, b?);
+    reading::confine(&[])?;
+    let (a, b) = (Dump::open(&a)?, Dump::open(&b)?);
     let (origin_a, profile_a, read_a) = profile(&a)?;
     let (origin_b, profile_b, read_b) = profile(&b)?;
     let differences = compare(&profile_a, &profile_b);

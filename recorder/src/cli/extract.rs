@@ -57,7 +57,12 @@ pub fn run(args: &Args, paths: &Paths) -> Result<ExitCode> {
 }
 
 fn extract(args: &Args, paths: &Paths) -> Result<ExitCode> {
-    let dump = Dump::open(&reading::find(&args.dump, paths)?)?;
+    let path = reading::find(&args.dump, paths)?;
+    let is_listed = args.names.is_empty() && args.output.is_none();
+    let output = args.output.as_deref().unwrap_or(Path::new("."));
+    let outputs = [output];
+    reading::confine(if is_listed { &[] } else { &outputs })?;
+    let dump = Dump::open(&path)?;
     let attachments = dump.attachments().with_context(|| reads(&dump))?;
     let mut damages = attachments.broken;
     let mut all = attachments.skipped;
@@ -66,7 +71,7 @@ fn extract(args: &Args, paths: &Paths) -> Result<ExitCode> {
         true => missing(&dump, &attachments.found),
         false => Vec::new(),
     };
-    if args.names.is_empty() && args.output.is_none() {
+    if is_listed {
         reading::written(list(&attachments.found, args.json), "standard output")?;
     } else {
         let chosen = choose(&attachments.found, &args.names)?;

@@ -63,9 +63,12 @@ fn merge(args: &Args, paths: &Paths) -> Result<ExitCode> {
             "this format is of one dump: export each, or merge to jsonl, csv, timesketch, journal, otlp or ecs"
         );
     };
+    let found = args.dumps.iter().map(|name| reading::find(name, paths));
+    let found: Vec<PathBuf> = found.collect::<Result<_>>()?;
+    reading::confine(args.output.as_deref().as_slice())?;
     let mut dumps = Vec::new();
-    for name in &args.dumps {
-        let dump = Dump::open(&reading::find(name, paths)?)?;
+    for path in &found {
+        let dump = Dump::open(path)?;
         let origin = Origin::of(&dump, describe);
         dumps.push((dump, origin));
     }

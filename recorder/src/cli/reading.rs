@@ -1,7 +1,7 @@
 //! What the commands that read dumps have in common: the DUMP argument, the exit codes, the words about damage.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -12,6 +12,7 @@ use crate::config::Paths;
 use crate::export::Envelope;
 use crate::read::{Damages, Dump, ReadError};
 use crate::store::{Access, Catalog, CatalogError, FindError};
+use crate::{sandbox, symbol};
 
 use super::show::Facts;
 
@@ -30,14 +31,31 @@ pub struct DumpArg {
 }
 
 impl DumpArg {
-    /// Opens the dump.
+    /// Opens the dump, after giving up all that reading it and writing to `outputs` does not need.
     ///
     /// # Errors
     ///
     /// No such dump, several of that id, or a file that cannot be read.
-    pub fn open(&self, paths: &Paths) -> Result<Dump> {
-        Ok(Dump::open(&find(&self.dump, paths)?)?)
+    pub fn open(&self, paths: &Paths, outputs: &[&Path]) -> Result<Dump> {
+        let path = find(&self.dump, paths)?;
+        confine(outputs)?;
+        Ok(Dump::open(&path)?)
     }
+}
+
+/// Gives up all that reading dumps and writing to `outputs` does not need.
+///
+/// # Errors
+///
+/// A directory of an output that is not there, or a kernel that refuses.
+pub fn confine(outputs: &[&Path]) -> Result<()> {
+    symbol::open_namespaces();
+    let names = || outputs.iter().map(|path| path.display().to_string());
+    sandbox::write_only_to(outputs).with_context(|| {
+        let names: Vec<String> = names().collect();
+        format!("prepare to write to {}", names.join(" and "))
+    })?;
+    Ok(())
 }
 
 /// Returns the path of a dump named by the user.

@@ -65,7 +65,7 @@ pub fn run(args: &Args, paths: &Paths) -> Result<ExitCode> {
 }
 
 fn redact(args: &Args, paths: &Paths) -> Result<ExitCode> {
-    let dump = args.dump.open(paths)?;
+    let dump = args.dump.open(paths, &[&args.output])?;
     let sidecar_path = output::sidecar_of_copy(dump.path(), &args.output)?;
     let to = args.output.display().to_string();
     let origin = Origin::of(&dump, describe);

@@ -47,7 +47,7 @@ pub fn run(args: &Args, paths: &Paths) -> Result<ExitCode> {
 }
 
 fn write(args: &Args, paths: &Paths) -> Result<ExitCode> {
-    let dump = args.dump.open(paths)?;
+    let dump = args.dump.open(paths, args.output.as_deref().as_slice())?;
     match &args.output {
         Some(path) => {
             let to = path.display().to_string();

@@ -220,7 +220,10 @@ fn test(
         return Ok(ExitCode::SUCCESS);
     }
     let mut code = ExitCode::SUCCESS;
-    for name in dumps {
+    let found = dumps.iter().map(|name| reading::find(name, paths));
+    let found: Vec<PathBuf> = found.collect::<Result<_>>()?;
+    reading::confine(&[])?;
+    for path in found {
         let (config, set) = match rules {
             Some(path) => {
                 let config = default_config()?;
@@ -239,7 +242,6 @@ fn test(
             dumps_per_hour: config.limit_dumps_per_hour,
             bytes_per_day: config.limit_bytes_per_day.0,
         };
-        let path = reading::find(name, paths)?;
         let dump = Dump::open(&path)?;
         // A dump has the wall clock: it is the only one here.
         let clocks = ClockPair {

@@ -60,7 +60,7 @@ fn symbolize(args: &Args, paths: &Paths) -> Result<ExitCode> {
     for directory in &args.debug_dir {
         std::fs::read_dir(directory).with_context(|| format!("read {}", directory.display()))?;
     }
-    let dump = args.dump.open(paths)?;
+    let dump = args.dump.open(paths, args.output.as_deref().as_slice())?;
     let facts = Facts::of(&dump);
     let mut resolver = resolver(&facts, &args.debug_dir);
     let id = facts

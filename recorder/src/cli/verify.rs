@@ -1,6 +1,7 @@
 //! `recorder verify`: whether dumps are as they were written.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -35,8 +36,11 @@ fn verify(args: &Args, paths: &Paths) -> Result<ExitCode> {
     let mut out = io::stdout().lock();
     let mut code = ExitCode::SUCCESS;
     let mut failure: Option<anyhow::Error> = None;
-    for dump in &args.dumps {
-        match check(dump, paths) {
+    let dumps = args.dumps.iter().map(|dump| reading::find(dump, paths));
+    let dumps: Vec<_> = dumps.collect();
+    reading::confine(&[])?;
+    for dump in dumps {
+        match dump.and_then(|path| check(&path)) {
             Ok(report) => {
                 if report.state != State::Complete {
                     code = ExitCode::from(PROBLEMS);
@@ -61,11 +65,10 @@ fn verify(args: &Args, paths: &Paths) -> Result<ExitCode> {
     }
 }
 
-fn check(dump: &str, paths: &Paths) -> Result<Report> {
-    let path = reading::find(dump, paths)?;
-    let bytes = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
+fn check(path: &Path) -> Result<Report> {
+    let bytes = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
     let mut progress = Progress::new("verify", bytes * 2);
-    Ok(read::verify(&path, &mut |done| progress.at(done))?)
+    Ok(read::verify(path, &mut |done| progress.at(done))?)
 }
 
 fn json(out: &mut impl Write, report: &Report) -> io::Result<()> {

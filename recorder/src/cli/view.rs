@@ -42,7 +42,7 @@ pub fn run(args: &Args, paths: &Paths) -> Result<ExitCode> {
 }
 
 fn show(args: &Args, paths: &Paths) -> Result<ExitCode> {
-    let dump = args.dump.open(paths)?;
+    let dump = args.dump.open(paths, &[])?;
     let facts = Facts::of(&dump);
     let trigger_unix_ns = facts.trigger_unix_ns;
     let sought = facts

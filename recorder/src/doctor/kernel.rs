@@ -4,6 +4,7 @@ use super::{Check, State, line};
 use crate::dump::{Probe, ProbeState};
 use crate::kernel::{self, Kernel, Rates};
 use crate::sample;
+use crate::sandbox::{self, Enforced, SandboxError};
 use crate::units::bytes;
 
 pub(super) fn checks() -> Vec<Check> {
@@ -32,6 +33,7 @@ pub(super) fn checks() -> Vec<Check> {
         checks.extend(probes(privileged));
     }
     checks.extend(sample::plan().iter().map(|probe| of_probe(probe, true)));
+    checks.push(readers(sandbox::probe()));
     checks.extend(lockdown(line("/sys/kernel/security/lockdown").as_deref()));
     checks.extend(compiler(
         line("/proc/sys/net/core/bpf_jit_enable").as_deref(),
@@ -90,6 +92,24 @@ fn of_probe(probe: &Probe, attached: bool) -> Check {
             };
             Check::warn(event, format!("not recorded: {detail}"), remedy)
         }
+    }
+}
+
+/// What readers of dumps give up before they open one.
+fn readers(enforced: Result<Enforced, SandboxError>) -> Check {
+    let remedy = "a dump from a stranger is better read on a machine that can";
+    match enforced {
+        Ok(Enforced::Wholly) => Check::pass("readers", "they write to their output alone"),
+        Ok(Enforced::InPart) => Check::pass(
+            "readers",
+            "they write to their output alone, as far as this kernel has rules for it",
+        ),
+        Ok(Enforced::CallsOnly) => Check::warn(
+            "readers",
+            "this kernel has no Landlock: they give up system calls, and may write to files",
+            remedy,
+        ),
+        Err(error) => Check::warn("readers", format!("they do not read: {error}"), remedy),
     }
 }
 

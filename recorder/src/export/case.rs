@@ -75,6 +75,12 @@ impl Case {
     /// What SQLite says.
     pub fn new(path: &Path) -> io::Result<Self> {
         let connection = Connection::open(path).map_err(io::Error::other)?;
+        // Beside the file, which is where this process may write: sorting for the indexes takes what memory is not to.
+        let directory = path.parent().and_then(Path::to_str).unwrap_or_default();
+        let directory = if directory.is_empty() { "." } else { directory };
+        connection
+            .pragma_update(None, "temp_store_directory", directory)
+            .map_err(io::Error::other)?;
         // A file that is not complete is removed: nothing has to survive a crash.
         let settings =
             "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA page_size = 8192;";

@@ -6,7 +6,11 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use rustix::fs::{Mode, OFlags};
 
 use crate::event::proto;
 
@@ -19,6 +23,27 @@ const PROCESSES_MAX: usize = 1 << 16;
 struct Namespace {
     root: PathBuf,
     mounts: Vec<Mount>,
+    /// What `root` leads through, if it does not go by a process.
+    _held: Option<OwnedFd>,
+}
+
+/// The namespaces that were opened ahead.
+static OPENED: OnceLock<Vec<Namespace>> = OnceLock::new();
+
+/// Opens the ways into the other mount namespaces of this host, as far as this user may: a process that is confined is let
+/// into none any more.
+pub fn open_namespaces() {
+    OPENED.get_or_init(|| {
+        let mut namespaces = other_namespaces();
+        for namespace in &mut namespaces {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            if let Ok(root) = rustix::fs::open(&namespace.root, flags, Mode::empty()) {
+                namespace.root = PathBuf::from(format!("/proc/self/fd/{}", root.as_raw_fd()));
+                namespace._held = Some(root);
+            }
+        }
+        namespaces
+    });
 }
 
 /// A line of `mountinfo`.
@@ -51,6 +76,7 @@ impl Mounts {
         let own = self.own.get_or_insert_with(|| Namespace {
             root: PathBuf::new(),
             mounts: mounts(Path::new("/proc/self/mountinfo")),
+            _held: None,
         });
         let mut try_all = |namespace: &Namespace| {
             let mut paths = namespace.paths(device, Path::new(path));
@@ -59,7 +85,10 @@ impl Mounts {
         if let Some(found) = try_all(own) {
             return Some(found);
         }
-        let others = self.others.get_or_insert_with(other_namespaces);
+        let others = match OPENED.get() {
+            Some(opened) => opened,
+            None => self.others.get_or_insert_with(other_namespaces),
+        };
         others.iter().find_map(try_all)
     }
 }
@@ -98,6 +127,7 @@ fn other_namespaces() -> Vec<Namespace> {
             namespaces.push(Namespace {
                 root: process.join("root"),
                 mounts: mounts(&process.join("mountinfo")),
+                _held: None,
             });
         }
         if namespaces.len() == NAMESPACES_MAX {
@@ -168,6 +198,7 @@ mod tests {
         let namespace = Namespace {
             root: "/proc/7/root".into(),
             mounts: INFO.lines().filter_map(mount).collect(),
+            _held: None,
         };
         let paths =
             |device, path| -> Vec<PathBuf> { namespace.paths(device, Path::new(path)).collect() };

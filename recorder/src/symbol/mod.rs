@@ -29,6 +29,7 @@ pub use files::{Files, Found};
 pub use lines::Lines;
 
 use host::Mounts;
+pub use host::open_namespaces;
 use unwind::Tables;
 
 /// Finds the names for crashes.

@@ -60,7 +60,8 @@ pub fn run(args: &Args, paths: &Paths) -> Result<ExitCode> {
 }
 
 fn export(args: &Args, paths: &Paths) -> Result<ExitCode> {
-    let dump = args.dump.open(paths)?;
+    let output = args.output.as_deref().or(args.all.as_deref());
+    let dump = args.dump.open(paths, output.as_slice())?;
     if let Some(directory) = &args.all {
         return handoff::make(&dump, &args.filter, directory, args.force);
     }

@@ -29,6 +29,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use self::dumps::Dumps;
+use super::reading;
 use super::report::report_of;
 use super::show::describe;
 use crate::config::Paths;
@@ -91,6 +92,7 @@ async fn serve(listen: SocketAddr, directories: Vec<PathBuf>) -> Result<()> {
         "http://{address}/ shows the dumps in {}; end it with Ctrl-C",
         list.join(", ")
     );
+    reading::confine(&[])?;
     let is_local = address.ip().is_loopback();
     if !is_local {
         eprintln!("recorder: whoever reaches {address} can read these dumps");

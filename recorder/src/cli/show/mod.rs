@@ -58,7 +58,7 @@ pub fn run(args: &Args, paths: &Paths) -> Result<ExitCode> {
 }
 
 fn show(args: &Args, paths: &Paths) -> Result<ExitCode> {
-    let dump = args.dump.open(paths)?;
+    let dump = args.dump.open(paths, &[])?;
     let stdout = io::stdout().lock();
     if args.json {
         return super::export::lines(&dump, &args.filter, &mut { stdout }, "standard output");
