@@ -9,7 +9,7 @@ function section(id, title, ...content) {
 
 const named = (process) => {
   if (!process) return undefined;
-  const name = process.comm ?? "?";
+  const name = process.comm ?? "process";
   return process.pid === undefined ? name : `${name}[${process.pid}]`;
 };
 

@@ -235,9 +235,16 @@ class Timeline {
     // A label where none is yet, the trigger's first.
     const labels = [];
     const label = (at) => {
-      const text = visible(events.text[at]).slice(0, 64);
-      const [x, size] = [this.x(events.time[at]), context.measureText(text).width];
+      const x = this.x(events.time[at]);
       const isRight = x > this.width / 2;
+      const room = (isRight ? x : this.width - x) - 13;
+      let text = visible(events.text[at]);
+      let length = Math.min(text.length, 64);
+      const cut = () => (length < text.length ? `${text.slice(0, length)}…` : text);
+      while (length > 8 && context.measureText(cut()).width > room) length -= 1;
+      text = cut();
+      const size = context.measureText(text).width;
+      if (size > room) return;
       const [from, to] = isRight ? [x - 11 - size, x - 11] : [x + 11, x + 11 + size];
       const row = [0, 1].find((row) => labels.every((other) => other.row !== row || other.to < from || other.from > to));
       if (row === undefined) return;
