@@ -99,8 +99,8 @@ fn the_agent_and_what_it_starts_keep_what_they_need() {
     let options = Options::with([OsString::from("--config"), config.into()]);
     let agent = Agent::start_with(&options);
     expect_confined(agent.pid(), "the agent");
-    // BPF, SYSLOG, SYS_PTRACE, DAC_READ_SEARCH, CHECKPOINT_RESTORE, DAC_OVERRIDE, CHOWN, FOWNER, SETUID, SETGID, KILL.
-    let kept = [39, 34, 19, 2, 40, 1, 0, 3, 7, 6, 5].map(|bit| 1_u64 << bit);
+    // BPF, SYSLOG, SYS_PTRACE, DAC_READ_SEARCH, CHECKPOINT_RESTORE, SYS_ADMIN, DAC_OVERRIDE, CHOWN, FOWNER, SETUID, SETGID, KILL.
+    let kept = [39, 34, 19, 2, 40, 21, 1, 0, 3, 7, 6, 5].map(|bit| 1_u64 << bit);
     let kept: u64 = kept.iter().sum();
     for task in fs::read_dir(format!("/proc/{}/task", agent.pid())).expect("it runs") {
         let task = task.expect("it runs").path();

@@ -52,6 +52,7 @@ struct Answer<'a> {
 /// No ring, one without a record, or a directory that cannot be written.
 pub fn run(args: &Args, paths: &Paths) -> Result<ExitCode> {
     let ring = args.ring.clone().unwrap_or_else(|| paths.ring());
+    reading::confine(&[&args.output])?;
     let recovered = agent::recover(&ring, &args.output)?;
     let text = match args.json {
         true => json(&recovered),

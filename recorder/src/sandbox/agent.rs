@@ -7,7 +7,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabiliti
 use super::calls;
 
 /// What the agent keeps of the capabilities that it was started with, and why.
-pub const KEPT: [(CapabilitySet, &str); 11] = [
+pub const KEPT: [(CapabilitySet, &str); 12] = [
     // Of every agent, as its unit says.
     (
         CapabilitySet::BPF,
@@ -27,6 +27,10 @@ pub const KEPT: [(CapabilitySet, &str); 11] = [
         "to name programs that were replaced while they ran",
     ),
     // Of one that was started as root, and of its collectors.
+    (
+        CapabilitySet::SYS_ADMIN,
+        "to have the kernel measure the probes for a moment; most else that it opens is filtered away",
+    ),
     (
         CapabilitySet::DAC_OVERRIDE,
         "to write to directories that belong to the agent's own user",
