@@ -21,9 +21,10 @@ mod list;
 mod tests;
 pub mod words;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::hash::Hash;
 
+use ahash::HashMap;
 use recorder_ebpf::abi::EventKind;
 
 use crate::event::{Body, proto};
@@ -271,7 +272,7 @@ struct Remembered<K, V> {
 impl<K, V> Default for Remembered<K, V> {
     fn default() -> Self {
         Self {
-            map: HashMap::new(),
+            map: HashMap::default(),
             seen: VecDeque::new(),
         }
     }

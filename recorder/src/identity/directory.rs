@@ -1,8 +1,8 @@
 //! Names for the events of a dump.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use ahash::HashMap;
 use recorder_ebpf::abi::{
     self, EventKind, Header, Lane, Lineage, OomKill, PROCESS_ADOPTED, PROCESS_FORKED, SignalFatal,
     SignalSent,
@@ -82,7 +82,7 @@ impl Directory {
     /// Forgets everything, and reads what the host has: for the next dump.
     pub fn begin(&mut self) {
         self.processes = Vec::new();
-        self.cgroups = HashMap::new();
+        self.cgroups = HashMap::default();
         self.programs = Programs::default();
         self.users.refresh();
         self.hierarchies = Hierarchies::of_host();
@@ -140,8 +140,8 @@ impl<'a> Naming<'a> {
     pub fn new(directory: &'a Directory) -> Self {
         Self {
             directory,
-            running: HashMap::new(),
-            cgroups: HashMap::new(),
+            running: HashMap::default(),
+            cgroups: HashMap::default(),
         }
     }
 

@@ -1,7 +1,8 @@
 //! A map that is bounded whatever happens: what lives, and for a while what has died.
 
-use std::collections::HashMap;
 use std::hash::Hash;
+
+use ahash::HashMap;
 
 /// No slot.
 const NONE: u32 = u32::MAX;
@@ -51,7 +52,7 @@ impl<K: Copy + Eq + Hash, V> Table<K, V> {
         assert!(live_max > 0 && dead_max > 0, "there is room for something");
         Self {
             slots: Vec::new(),
-            index: HashMap::new(),
+            index: HashMap::default(),
             free: NONE,
             live: EMPTY,
             dead: EMPTY,
