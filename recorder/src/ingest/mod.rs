@@ -52,6 +52,10 @@ use throttle::ThrottleWatch;
 
 /// Longest time between two looks at the kernel rings. Failures wake the thread at once.
 const TICK: Duration = Duration::from_millis(100);
+/// The same once nothing was found [`QUIET_LOOKS`] times in a row: looking is most of what an idle host pays.
+const QUIET_TICK: Duration = Duration::from_millis(250);
+/// See [`QUIET_TICK`].
+const QUIET_LOOKS: u32 = 10;
 /// Most records taken from the lifecycle ring before the failure ring has its turn again.
 const BATCH: usize = 4096;
 
@@ -160,6 +164,8 @@ pub struct DataPlane {
     collectors: Option<Collectors>,
     /// Windows that the writer has no room for yet.
     waiting: VecDeque<FrozenIncident>,
+    /// Looks at the kernel rings in a row that found nothing.
+    quiet: u32,
     stopping: bool,
 }
 
@@ -210,6 +216,7 @@ impl DataPlane {
             savings: Savings::default(),
             collectors: None,
             waiting: VecDeque::new(),
+            quiet: 0,
             stopping: false,
         };
         Ok((plane, commands))
@@ -290,14 +297,17 @@ impl DataPlane {
 
     /// Sleeps until a failure, a command, a filling ring, the end of a window or the next tick.
     fn wait(&self) {
-        let mut timeout = TICK;
+        let mut timeout = match self.quiet >= QUIET_LOOKS && self.waiting.is_empty() {
+            true => QUIET_TICK,
+            false => TICK,
+        };
         if let Some(deadline) = self.engine.next_deadline() {
             let left = deadline.saturating_sub(now_boot_ns());
             timeout = timeout.min(Duration::from_nanos(left));
         }
         let timeout = Timespec {
             tv_sec: 0,
-            // At most one tick.
+            // At most one tick, which is below a second.
             tv_nsec: i64::from(timeout.subsec_nanos()),
         };
         let failure = borrow(&self.rings.failure);
@@ -363,7 +373,9 @@ impl DataPlane {
                 Some(Outcome::Joined(_) | Outcome::Suppressed | Outcome::Counted(_)) | None => {}
             }
         };
+        let mut failures = 0;
         while let Some(failure) = rings.failure.next() {
+            failures += 1;
             // Who failed is said by what it executed before, which is in the other ring.
             let failed = boot_ns(&failure);
             let later = loop {
@@ -384,6 +396,10 @@ impl DataPlane {
             take(Lane::Lifecycle, &record);
             taken += 1;
         }
+        self.quiet = match failures + taken {
+            0 => self.quiet.saturating_add(1),
+            _ => 0,
+        };
         for (incident, window) in opened {
             self.hold(incident, window);
         }
