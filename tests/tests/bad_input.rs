@@ -63,12 +63,14 @@ fn read_all(path: &Path) -> Vec<(Vec<&'static str>, Output)> {
     said
 }
 
-/// Opens a dump in the viewer, leaves it at once, and returns all that the terminal was shown.
+/// Opens a dump in the viewer, leaves it once all of it is read, and returns the last that the terminal was shown.
 #[track_caller]
 fn view(path: &Path, code: i32) -> String {
     let mut screen = Screen::recorder(&["view", &path.display().to_string()], (120, 40), &[]);
     if code != 1 {
-        screen.shows("q end");
+        screen.until("all of the dump", |screen| {
+            screen.contains("q end") && !screen.contains("reading")
+        });
         screen.press("q");
     }
     screen.ended(code)
