@@ -23,8 +23,14 @@ use crate::rules::{self, Rehearsal, Rehearsing, RuleSet};
 /// Reads the configuration: the files of today below the flags of the start.
 pub type Load = Box<dyn Fn() -> Result<RecordConfig, ConfigError> + Send + Sync>;
 
-/// Settings that a reload takes, by the beginning of their keys.
-const LIVE: [&str; 4] = ["window.", "incident.", "limits.", "budget."];
+/// Settings that a reload takes, by the beginning of their keys. The other limits are in the probes, which are loaded once.
+const LIVE: [&str; 5] = [
+    "window.",
+    "incident.",
+    "limits.dumps_per_hour",
+    "limits.bytes_per_day",
+    "budget.",
+];
 /// What a record takes in the ring for each byte that it takes in a dump, about.
 const COMPRESSION: u64 = 9;
 /// Bytes of a dump without any event, about.
@@ -181,4 +187,26 @@ fn needs_restart(running: &RecordConfig, new: &RecordConfig) -> Vec<String> {
         .map(|setting| setting.key.to_owned());
     let collectors = (running.collectors != new.collectors).then(|| "collector".to_owned());
     changed.chain(collectors).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args as _, FromArgMatches as _};
+
+    use super::*;
+
+    #[test]
+    fn what_the_probes_were_loaded_with_needs_a_restart() {
+        let command = RecordConfig::augment_args(clap::Command::new("recorder"));
+        let matches = command.get_matches_from(["recorder"]);
+        let running = RecordConfig::from_arg_matches(&matches).expect("every flag has a default");
+        let mut new = running.clone();
+        new.limit_dumps_per_hour += 1;
+        assert!(needs_restart(&running, &new).is_empty());
+        new.limit_processes_per_second += 1;
+        assert_eq!(
+            needs_restart(&running, &new),
+            ["limits.processes_per_second"]
+        );
+    }
 }
