@@ -38,6 +38,8 @@ impl DumpArg {
     /// No such dump, several of that id, or a file that cannot be read.
     pub fn open(&self, paths: &Paths, outputs: &[&Path]) -> Result<Dump> {
         let path = find(&self.dump, paths)?;
+        // Its crashes may be named from files in them.
+        symbol::open_namespaces();
         confine(outputs)?;
         Ok(Dump::open(&path)?)
     }
@@ -49,7 +51,6 @@ impl DumpArg {
 ///
 /// A directory of an output that is not there, or a kernel that refuses.
 pub fn confine(outputs: &[&Path]) -> Result<()> {
-    symbol::open_namespaces();
     let names = || outputs.iter().map(|path| path.display().to_string());
     sandbox::write_only_to(outputs).with_context(|| {
         let names: Vec<String> = names().collect();
