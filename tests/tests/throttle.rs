@@ -63,6 +63,7 @@ fn only_in(dump: &Dump, cgroup: &NamedCgroup, kind: &str, pid: u32) -> Json {
         .filter(|event| event.str("body.process.cgroup") == path);
     let first = of_it.next();
     assert!(of_it.next().is_none(), "{kind} of {pid} in {path}: twice");
+    let first = first.cloned();
     first.unwrap_or_else(|| panic!("no {kind} of {pid} in {path}"))
 }
 
