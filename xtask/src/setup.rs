@@ -11,7 +11,6 @@ use crate::linker;
 use crate::packages::{self, Need, Present};
 use crate::paths;
 use crate::toolchain::Toolchain;
-use crate::vm;
 
 /// What the end-to-end tests need besides a build.
 const TEST_NEEDS: [Need; 13] = [
@@ -141,10 +140,6 @@ pub fn build_tools() -> Result<Tools> {
 /// Meets the needs of the end-to-end tests.
 pub fn test_tools() -> Result<()> {
     packages::provide(&TEST_NEEDS)?;
-    if let Err(error) = packages::provide(&vm::NEEDS) {
-        // The tests say it again, and fail if they must not be skipped.
-        eprintln!("note: no guests can be booted here: {error:#}");
-    }
     let python = paths::venv().join("bin/python");
     if !paths::venv().join("bin/pip").exists() {
         make_venv()?;

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: builds, then runs the unit tests and, one at a time, the end-to-end tests.
+//! `cargo xtask test`: builds, then runs the unit tests, one at a time the end-to-end tests, and some of them in guests.
 
 use std::env;
 use std::path::Path;
@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::exec::{cargo, exec, is_root};
-use crate::{build, paths, setup};
+use crate::{build, paths, setup, vm};
 
 /// The package of the end-to-end tests.
 const END_TO_END: &str = "recorder-tests";
@@ -16,7 +16,7 @@ const END_TO_END: &str = "recorder-tests";
 /// Options of `cargo xtask test`.
 #[derive(Args)]
 pub struct Options {
-    /// Run only the tests whose name contains this
+    /// Run only the tests whose name contains this, and none in guests
     pub filter: Option<String>,
 }
 
@@ -40,6 +40,9 @@ pub fn run(options: &Options) -> Result<()> {
     end_to_end.args(["--no-fail-fast", "--", "--test-threads=1"]);
     exec(end_to_end.args(&options.filter))?;
 
+    if options.filter.is_none() {
+        guests(&agent, required)?;
+    }
     if !is_root() {
         eprintln!(
             "not root, so the end-to-end tests that load BPF programs or provoke failures were skipped. \
@@ -47,6 +50,18 @@ pub fn run(options: &Options) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Runs those that a host cannot run, and on other kernels than this one.
+fn guests(agent: &Path, required: bool) -> Result<()> {
+    match vm::Short::provide() {
+        Ok(short) => short.run(Some(agent)),
+        Err(error) if !required => {
+            eprintln!("SKIPPED: no guests can be booted here: {error:#}");
+            Ok(())
+        }
+        Err(error) => Err(error.context("no guests can be booted here")),
+    }
 }
 
 fn mode(root: bool, required: bool) -> &'static str {

@@ -12,7 +12,8 @@ use anyhow::{Context as _, Result, ensure};
 use crate::exec::exec;
 use crate::packages::{Need, Present, provide};
 use crate::paths;
-use crate::vm::machine::{self, Machine};
+use crate::vm::emulator::Emulator;
+use crate::vm::machine::Machine;
 
 /// What is run in the machine, and the unit that runs it.
 const SCRIPT: &str = include_str!("prove.sh");
@@ -42,7 +43,6 @@ const NEEDS: [Need; 2] = [
 
 /// Proves the package, and that `next` takes its place.
 pub fn run(package: &Path, next: &Path) -> Result<()> {
-    provide(&machine::NEEDS)?;
     provide(&NEEDS)?;
     let root = debian()?;
     place(&root, package, next)?;
@@ -50,7 +50,9 @@ pub fn run(package: &Path, next: &Path) -> Result<()> {
     fs::create_dir_all(&directory)?;
     let disk = directory.join("disk.img");
     disk_of(&root, &disk)?;
+    let emulator = Emulator::provide(false)?;
     let machine = Machine {
+        emulator: &emulator,
         image: &boot_file(&root, "vmlinuz-")?,
         initramfs: &boot_file(&root, "initrd.img-")?,
         words: "quiet root=/dev/vda rw systemd.unit=graphical.target",

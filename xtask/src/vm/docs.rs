@@ -19,10 +19,11 @@ tests in each: the same tests as on a host, and more that need a machine to brea
     cargo xtask vm                     # the oldest and the newest
     cargo xtask vm --all               # all of them; --update fetches newer ones
     cargo xtask vm 6.1 --test devices  # one file of tests on one kernel
+    cargo xtask vm --short             # a part on two kernels, as `cargo xtask test` does behind all other tests
 
-Kernels come from Debian's archive, through an apt root of their own in `~/.cache/recorder/vm` (or `RECORDER_VM_CACHE`),
-and are checked by hash each time they are unpacked. QEMU emulates: neither KVM nor root is needed. What a guest said is in
-`target/vm/KERNEL/report.log`, its kernel's messages in `console.log` beside it.
+Kernels and QEMU come from Debian's archive, through an apt root of their own in `~/.cache/recorder/vm` (or
+`RECORDER_VM_CACHE`), where they are checked by hash and unpacked: nothing is installed. QEMU emulates: neither KVM nor root
+is needed. What a guest said is in `target/vm/KERNEL/report.log`, its kernel's messages in `console.log` beside it.
 
 Kernels before 5.11 do not tell a BPF program of what type the running task is: the agent has a second object for them,
 which copies each field instead of loading it. The victim of a kill for memory is named to it by pid alone, and found by

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -71,7 +71,8 @@ impl Suite {
             .args(["--message-format", "json-render-diagnostics"])
             .arg("--target-dir")
             .arg(paths::target())
-            .env(build::OBJECT_VARIABLE, paths::bpf_object());
+            .env(build::OBJECT_VARIABLE, paths::bpf_object())
+            .stderr(Stdio::inherit());
         let messages = answer(&mut tests).context("the end-to-end tests do not build")?;
         let mut suite = Self {
             agent,
@@ -106,11 +107,16 @@ impl Suite {
     }
 
     /// Writes a first root directory for `kernel` that runs `plan`, one test and filter a line.
-    pub fn initramfs(&self, kernel: &Kernel, plan: &[String], patience: u64) -> Result<Vec<u8>> {
+    pub fn initramfs(
+        &self,
+        kernel: &Kernel,
+        shell: &Path,
+        plan: &[String],
+        patience: u64,
+    ) -> Result<Vec<u8>> {
         let mut archive = Archive::default();
         archive.file("/init", 0o755, INIT.as_bytes())?;
-        let shell = find("busybox").context("busybox is missing")?;
-        archive.program("/bin/busybox", &shell)?;
+        archive.program("/bin/busybox", shell)?;
         archive.link("/bin/sh", "busybox")?;
         archive.file(
             "/etc/passwd",

@@ -2,26 +2,17 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
+use super::emulator::Emulator;
 use crate::packages::{Need, Present};
 
-/// What booting a guest needs.
-pub const NEEDS: [Need; 4] = [
-    Need {
-        present: Present::Program("qemu-system-x86_64"),
-        package: "qemu-system-x86",
-        reason: "it runs other kernels",
-    },
-    Need {
-        present: Present::Program("busybox"),
-        package: "busybox-static",
-        reason: "it is the shell of the guests",
-    },
+/// What making a guest needs of the host.
+pub const NEEDS: [Need; 2] = [
     Need {
         present: Present::Program("dmsetup"),
         package: "dmsetup",
@@ -34,9 +25,8 @@ pub const NEEDS: [Need; 4] = [
     },
 ];
 
-/// The emulated processor. Without CMPXCHG16B, which QEMU 7.2 emulates wrongly: Linux 6.12 uses it where it hands out
-/// memory, and one boot in ten ends in a random fault.
-const PROCESSOR: &str = "max,-cx16";
+/// The emulated processor.
+const PROCESSOR: &str = "max";
 
 /// The clock of guests. Their processor's counter is measured at boot against a timer that a busy host serves late: a guest
 /// then lived up to three times as fast as its tests expect.
@@ -47,6 +37,8 @@ const TICK: Duration = Duration::from_millis(20);
 
 /// A machine to boot.
 pub struct Machine<'a> {
+    /// What runs it.
+    pub emulator: &'a Emulator,
     /// The kernel.
     pub image: &'a Path,
     /// What the kernel unpacks as its first root directory.
@@ -83,7 +75,7 @@ impl Machine<'_> {
         let report = self.directory.join("report.log");
         // That of an earlier machine must not be taken for this one's.
         let _ = fs::remove_file(&report);
-        let mut qemu = Command::new("qemu-system-x86_64");
+        let mut qemu = self.emulator.command();
         qemu.args(["-accel", "tcg,thread=multi", "-cpu", PROCESSOR, "-smp", "1"])
             .arg("-m")
             .arg(format!("{}M", self.memory))
@@ -114,7 +106,7 @@ impl Machine<'_> {
             .stdout(Stdio::null())
             .stderr(File::create(self.directory.join("qemu.log"))?);
         let start = Instant::now();
-        let child = qemu.spawn().context("cannot run qemu-system-x86_64")?;
+        let child = qemu.spawn().context("cannot run QEMU")?;
         let was_killed = !Running(child).wait(self.patience)?;
         let report = fs::read(&report).unwrap_or_default();
         Ok(Stopped {

@@ -3,9 +3,11 @@
 //! The same tests as on the host, built once: a guest gets them in its initramfs, with the agent, a shell, the modules of
 //! its kernel and disks that fail, and reports through a virtual serial port.
 
+mod archive;
 mod cpio;
 mod disks;
 mod docs;
+pub mod emulator;
 mod guest;
 mod kernels;
 pub mod machine;
@@ -15,7 +17,7 @@ mod outcome;
 use std::fs;
 use std::num::NonZero;
 use std::panic::resume_unwind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
@@ -23,10 +25,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 
 use crate::{packages, paths};
+use emulator::Emulator;
 use guest::Suite;
 use kernels::{Kernel, RELEASES, Release};
 use machine::Machine;
-pub use machine::NEEDS;
 use outcome::{Outcome, Verdict};
 
 /// Memory of a guest in MiB.
@@ -89,18 +91,18 @@ impl Run {
 /// Runs `cargo xtask vm`.
 pub fn run(options: &Options) -> Result<()> {
     if options.short {
-        return short(two()?);
+        return Short::provide()?.run(options.agent.as_deref());
     }
     let releases = options.releases()?;
-    packages::provide(&NEEDS)?;
     let provided = |release: Release| release.provide(options.update);
     let kernels: Result<Vec<Kernel>> = releases.into_iter().map(provided).collect();
     let runs = if options.last {
         kernels?.into_iter().map(Run::last).collect::<Result<_>>()?
     } else {
+        let emulator = emulator(options.update)?;
         let suite = Suite::build(options.agent.as_deref())?;
         let plan = options.plan(&suite)?;
-        run_on(kernels?, &suite, &plan)?
+        run_on(&emulator, kernels?, &suite, &plan)?
     };
     if options.write_docs {
         let page = paths::root().join("docs/kernels.md");
@@ -118,28 +120,42 @@ const SHORT: [&str; 4] = ["devices", "machine", "oom", "signals"];
 /// it moves, and a change is not to fail because of what others have released meanwhile.
 const SHORT_RELEASES: [usize; 4] = [0, 2, 1, 3];
 
-/// Runs a part of the tests on kernels of [`two`].
-pub fn short(kernels: Vec<Kernel>) -> Result<()> {
-    let suite = Suite::build(None)?;
-    let plan = SHORT.map(str::to_owned);
-    finish(&run_on(kernels, &suite, &plan)?)
+/// A part of the tests, on two kernels that differ much.
+pub struct Short {
+    emulator: Emulator,
+    kernels: Vec<Kernel>,
 }
 
-/// Gets what booting guests needs, and two kernels that differ much.
-pub fn two() -> Result<Vec<Kernel>> {
-    packages::provide(&NEEDS)?;
-    let mut kernels = Vec::new();
-    for index in SHORT_RELEASES {
-        match RELEASES[index].provide(false) {
-            Ok(kernel) => kernels.push(kernel),
-            Err(error) => eprintln!("note: {error:#}"),
+impl Short {
+    /// Gets what it needs.
+    pub fn provide() -> Result<Self> {
+        let emulator = emulator(false)?;
+        let mut kernels = Vec::new();
+        for index in SHORT_RELEASES {
+            match RELEASES[index].provide(false) {
+                Ok(kernel) => kernels.push(kernel),
+                Err(error) => eprintln!("note: {error:#}"),
+            }
+            if kernels.len() == 2 {
+                break;
+            }
         }
-        if kernels.len() == 2 {
-            break;
-        }
+        ensure!(kernels.len() == 2, "there are no two kernels to be had");
+        Ok(Self { emulator, kernels })
     }
-    ensure!(kernels.len() == 2, "there are no two kernels to be had");
-    Ok(kernels)
+
+    /// Runs it with `agent`, or with one built now.
+    pub fn run(self, agent: Option<&Path>) -> Result<()> {
+        let suite = Suite::build(agent)?;
+        let plan = SHORT.map(str::to_owned);
+        finish(&run_on(&self.emulator, self.kernels, &suite, &plan)?)
+    }
+}
+
+/// Gets the emulator, and what else making guests needs.
+fn emulator(update: bool) -> Result<Emulator> {
+    packages::provide(&machine::NEEDS)?;
+    Emulator::provide(update)
 }
 
 /// Counts the files of end-to-end tests that there are.
@@ -199,14 +215,19 @@ impl Options {
 }
 
 /// Runs the tests of `plan` on each kernel: as many guests at once as there are processors, as each keeps one busy.
-fn run_on(kernels: Vec<Kernel>, suite: &Suite, plan: &[String]) -> Result<Vec<Run>> {
+fn run_on(
+    emulator: &Emulator,
+    kernels: Vec<Kernel>,
+    suite: &Suite,
+    plan: &[String],
+) -> Result<Vec<Run>> {
     let mut guests = Vec::new();
     for kernel in kernels {
         let directory = paths::vm().join(kernel.name);
         fs::create_dir_all(&directory)?;
         fs::write(
             directory.join("initramfs.cpio"),
-            suite.initramfs(&kernel, plan, FILE_PATIENCE.as_secs())?,
+            suite.initramfs(&kernel, &emulator.shell(), plan, FILE_PATIENCE.as_secs())?,
         )?;
         guests.push((kernel, directory));
     }
@@ -219,7 +240,9 @@ fn run_on(kernels: Vec<Kernel>, suite: &Suite, plan: &[String]) -> Result<Vec<Ru
         let done: Vec<_> = thread::scope(|scope| {
             let running: Vec<_> = batch
                 .into_iter()
-                .map(|(kernel, directory)| scope.spawn(|| run_guest(kernel, directory, patience)))
+                .map(|(kernel, directory)| {
+                    scope.spawn(|| run_guest(emulator, kernel, directory, patience))
+                })
                 .collect();
             running.into_iter().map(ScopedJoinHandle::join).collect()
         });
@@ -231,9 +254,15 @@ fn run_on(kernels: Vec<Kernel>, suite: &Suite, plan: &[String]) -> Result<Vec<Ru
 }
 
 /// Boots one guest and waits for its end.
-fn run_guest(kernel: Kernel, directory: PathBuf, patience: Duration) -> Result<Run> {
+fn run_guest(
+    emulator: &Emulator,
+    kernel: Kernel,
+    directory: PathBuf,
+    patience: Duration,
+) -> Result<Run> {
     eprintln!("Linux {} boots", kernel.version);
     let machine = Machine {
+        emulator,
         image: &kernel.image,
         initramfs: &directory.join("initramfs.cpio"),
         words: "quiet",
