@@ -38,6 +38,8 @@ pub enum Need {
     Browser,
     /// A machine that the test has for itself: `cargo xtask vm` boots them.
     Guest,
+    /// A guest that dies in this way and boots again with its disk.
+    Power(&'static str),
     /// A module of the kernel in a guest.
     Module(&'static str),
     /// A module that this Python has.
@@ -82,6 +84,9 @@ impl Need {
             Self::Mappings => (!host::kernel_is_at_least(6, 1))
                 .then_some("kernels before 6.1 keep mappings in a tree that is not read"),
             Self::Guest => (!host::guest::is_one()).then_some(NO_GUEST),
+            Self::Power(death) => (std::env::var_os("RECORDER_POWER").as_deref()
+                != Some(std::ffi::OsStr::new(death)))
+            .then_some("nobody boots this machine again: `cargo xtask vm --test power` does"),
             Self::Module(name) => {
                 return (!host::guest::has_module(name))
                     .then(|| format!("this kernel has no module {name}"));

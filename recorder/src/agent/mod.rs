@@ -15,6 +15,7 @@
 //! | `budget` | measures what recording costs, and decides what is left out |
 //! | `builds` | reads the build IDs of what was executed |
 //! | `evidence` | each waits for one collector |
+//! | `twin` | copies the ring to disk, if it is to outlive the kernel |
 
 mod crash;
 mod desk;
@@ -22,12 +23,14 @@ mod host;
 mod lock;
 mod news;
 mod previous;
+mod pstore;
 mod recover;
 mod reload;
 mod service;
 mod socket;
 mod status;
 mod tagger;
+mod twin;
 mod writer;
 
 use std::io::Write as _;
@@ -69,6 +72,7 @@ pub use recover::{Recovered, recover};
 pub use reload::Load;
 use reload::Reloader;
 use status::StatusMaker;
+use twin::Kept;
 use writer::Writer;
 
 /// Windows that wait for the writer of dumps; further ones wait in the data plane.
@@ -110,8 +114,8 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
     let _lock = Lock::take(&paths.run_dir)?;
     let _state_lock = lock_state(&paths.state_dir)?;
     let store = Arc::new(Store::open(&paths.state_dir, budget(config))?);
-    // Before its file makes way for ours.
-    let previous = Previous::find(&paths.ring(), &ring_config(config));
+    // Before their files make way for ours.
+    let previous = Previous::find_all(&paths.ring(), &paths.twin(), &ring_config(config));
     // Side by side: the kernel checks the programs while the ring's memory is made present.
     let rates = Rates {
         failures: config.limit_failures_per_second,
@@ -261,7 +265,6 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
                 .into_iter()
                 .map(|old| (old, now_pair()))
                 .collect(),
-            ring: paths.ring(),
         };
         let done = done.clone();
         // Not waited for: a file system may not answer.
@@ -292,6 +295,11 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
     })?;
     let sample_counters = samples.counters();
     let samples = spawn("samples", move || samples.run())?;
+    let twin = match config.ring_sync.is_zero() {
+        true => None,
+        false => Some(Kept::start(paths.ring(), paths.twin(), config.ring_sync)?),
+    };
+    let (twin, twin_status) = twin.unzip();
     let contract = Arc::new(budget::Shared::new(config.contract()));
     let maker = StatusMaker {
         contract: Arc::clone(&contract),
@@ -305,6 +313,7 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
         live: live.clone(),
         notifier: notifier.clone(),
         watch: Mutex::default(),
+        twin: twin_status,
     };
     let reloader = Arc::new(Reloader {
         load,
@@ -357,6 +366,9 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
     join(fanout)?;
     // The data plane ends first: it hands its last windows to the writer, and what samples for it ends with it.
     join(data)?;
+    if let Some(twin) = twin {
+        twin.finish();
+    }
     join(samples)?;
     join(writer)?;
     join(tagging)?;

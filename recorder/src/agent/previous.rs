@@ -16,8 +16,8 @@ use uuid::{Builder, Uuid};
 use crate::dump::{Clocks, Frozen, Host, Recovery};
 use crate::event::ClockPair;
 use crate::identity::{Cursor, Directory, Identities};
-use crate::incident::{Incident, Subject, Trigger};
-use crate::ring::{Abandoned, LaneWindow, OldArena, RingConfig, boot_id};
+use crate::incident::{Incident, Severity, Subject, Trigger};
+use crate::ring::{Abandoned, Flaw, LaneWindow, OldArena, RingConfig, boot_id};
 use crate::units::duration;
 
 /// Flaws of a ring that a dump tells one by one.
@@ -41,6 +41,8 @@ impl Frozen for Abandoned {
 #[derive(Debug)]
 pub(super) struct Previous {
     left: Left,
+    /// Where it was found.
+    path: PathBuf,
     /// The file to remove once there is a dump of it. Until then it is there for the next agent, should this one die.
     kept: Option<PathBuf>,
 }
@@ -54,15 +56,41 @@ enum Left {
 }
 
 impl Previous {
+    /// Looks for rings at `ring`, and for their copies on disk at `twin`, as [`Previous::find`] does. Of what one agent left, one
+    /// is taken: its ring, if the host was not booted since; else the copy, which says of what is in it that it is whole.
+    pub(super) fn find_all(ring: &Path, twin: &Path, config: &RingConfig) -> Vec<Self> {
+        let mut rings = Self::find(ring, config);
+        let mut twins = Self::find(twin, config);
+        let this_boot = boot_id().ok();
+        let writers = |found: &[Self]| found.iter().map(Self::writer).collect::<Vec<_>>();
+        let is_of_this_boot = |(boot_id, _): ([u8; 16], u32)| Some(boot_id) == this_boot;
+        let (of_rings, of_twins) = (writers(&rings), writers(&twins));
+        let keep = |found: &mut Vec<Self>, is_wanted: &dyn Fn(([u8; 16], u32)) -> bool| {
+            for unwanted in found.extract_if(.., |one| !is_wanted(one.writer())) {
+                let mut unwanted = unwanted;
+                unwanted.forget();
+            }
+        };
+        keep(&mut twins, &|writer| {
+            !is_of_this_boot(writer) || !of_rings.contains(&writer)
+        });
+        keep(&mut rings, &|writer| {
+            is_of_this_boot(writer) || !of_twins.contains(&writer)
+        });
+        rings.append(&mut twins);
+        rings
+    }
+
     /// Looks for a ring at `path`, and for those that agents before the last one have found and not written: oldest first.
     /// Afterwards there is room for one as large as `config` wants, if that is all that lacked.
-    pub(super) fn find(path: &Path, config: &RingConfig) -> Vec<Self> {
+    fn find(path: &Path, config: &RingConfig) -> Vec<Self> {
         let mut found = Vec::new();
         let mut free = None;
         for name in names_of_old(path) {
             match open(&name) {
                 Some(arena) => found.push(Self {
                     left: Left::File(Box::new(arena)),
+                    path: path.to_owned(),
                     kept: Some(name),
                 }),
                 None => {
@@ -77,6 +105,7 @@ impl Previous {
             let is_kept = kept.is_some();
             let mut last = Self {
                 left: Left::File(Box::new(arena)),
+                path: path.to_owned(),
                 kept,
             };
             if !is_kept {
@@ -102,6 +131,19 @@ impl Previous {
             self.left = Left::Memory(Box::new(old));
         }
         self.forget();
+    }
+
+    /// Returns where it was found.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns who recorded into it: the boot, and the process id of the agent.
+    fn writer(&self) -> ([u8; 16], u32) {
+        match &self.left {
+            Left::File(arena) => arena.writer(),
+            Left::Memory(old) => (old.boot_id, old.pid),
+        }
     }
 
     /// Removes the file: there is a dump of it, or never will be.
@@ -193,14 +235,29 @@ impl Found {
         };
         let mut summary = format!("recorder[{}] {what}; this is its window of {kept}", old.pid);
         let gap = duration(self.now.boot_ns.saturating_sub(newest));
-        if !is_of_this_boot(old) {
+        let rule = match is_unclean(old) {
+            true => "unclean-boot",
+            false => rule,
+        };
+        if is_unclean(old) {
+            summary = format!(
+                "unclean end of the previous boot; this is the window of {kept} that recorder[{}] had flushed to disk",
+                old.pid
+            );
+            if let Some(copied) = old.copied {
+                let gap = duration(self.now.unix_ns.saturating_sub(copied.unix_ns));
+                summary += &format!(", {gap} before it was found");
+            }
+        } else if !is_of_this_boot(old) {
             summary += ", from another boot of the host";
         } else if self.by_hand {
             summary += &format!(", which ended {gap} before it was recovered by hand");
         } else {
             summary += &format!(", and nothing was recorded for {gap} after it");
         }
-        if !old.flaws.is_empty() {
+        let is_torn = |flaw: &Flaw| matches!(flaw, Flaw::Checksum { .. });
+        // What the disk was at when power went is torn, and nothing else is wrong with it.
+        if !old.flaws.iter().all(is_torn) {
             summary += "; its ring was damaged, or of another version";
         }
         let hash = Sha256::digest(rule.as_bytes());
@@ -211,6 +268,10 @@ impl Found {
         Some(Incident {
             id: id(old, ended, newest),
             rule: rule.to_owned(),
+            severity: match is_unclean(old) {
+                true => Severity::Critical,
+                false => Severity::default(),
+            },
             summary,
             trigger: Trigger {
                 event_type: EventKind::from_number(last.kind)
@@ -239,7 +300,7 @@ impl Found {
     }
 
     fn clocks_of(&self, old: &Abandoned, oldest: u64, newest: u64) -> Clocks {
-        let pair = match (is_of_this_boot(old), old.made) {
+        let pair = match (is_of_this_boot(old), old.copied.or(old.made)) {
             (false, Some(made)) => made,
             // Of another boot, without its clock: no later than now is all that is known.
             (false, None) => ClockPair {
@@ -274,6 +335,11 @@ fn id(old: &Abandoned, ended_unix_ns: u64, newest_boot_ns: u64) -> Uuid {
     let mut random = [0; 10];
     random.copy_from_slice(&hash.finalize()[..10]);
     Builder::from_unix_timestamp_millis(ended_unix_ns / 1_000_000, &random).into_uuid()
+}
+
+/// Tells whether it is the copy on disk that a boot of the host left which did not end as it should.
+pub(super) fn is_unclean(old: &Abandoned) -> bool {
+    old.is_twin && !is_of_this_boot(old) && !old.was_stopped()
 }
 
 /// Tells whether the host was not booted since: then its clock is the one that counts now.
@@ -311,4 +377,79 @@ pub(super) fn identify(old: &Abandoned, directory: &mut Directory) {
         directory.add(page);
     }
     directory.finish();
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt as _;
+
+    use zerocopy::{FromZeros as _, IntoBytes as _};
+
+    use super::*;
+    use crate::ingest::now_pair;
+    use crate::ring::{FlightRing, Twin};
+
+    /// Where a ring's file has the boot.
+    const BOOT_ID: u64 = 24;
+
+    fn config() -> RingConfig {
+        RingConfig {
+            lane_bytes: [1 << 20; 3],
+            made: Some(now_pair()),
+            ..RingConfig::default()
+        }
+    }
+
+    /// Leaves a ring with one record, and its copy on disk, of this boot or of another.
+    fn leave(ring: &Path, twin: &Path, is_of_this_boot: bool) {
+        let mut flight = FlightRing::create(Some(ring), &config()).expect("there is room");
+        if !is_of_this_boot {
+            let file = fs::File::options().write(true).open(ring).expect("ours");
+            file.write_all_at(&[7; 16], BOOT_ID).expect("ours");
+        }
+        let mut header = Header::new_zeroed();
+        header.kind = EventKind::ProcessExit as u8;
+        header.len = size_of::<Header>() as u32;
+        header.boot_ns = 5;
+        flight
+            .push(Lane::Lifecycle, header.as_bytes())
+            .expect("it fits");
+        let mut twin = Twin::create(twin, ring).expect("there is room");
+        twin.flush(now_pair()).expect("there is room");
+    }
+
+    #[test]
+    fn of_what_one_agent_left_the_better_one_is_taken() {
+        for (is_of_this_boot, has_ring, taken, rule) in [
+            (true, true, "ring", "recorder-died"),
+            (true, false, "twin", "recorder-died"),
+            (false, true, "twin", "unclean-boot"),
+            (false, false, "twin", "unclean-boot"),
+        ] {
+            let directory = tempfile::tempdir().expect("there is room for tests");
+            let (ring, twin) = (directory.path().join("ring"), directory.path().join("twin"));
+            leave(&ring, &twin, is_of_this_boot);
+            if !has_ring {
+                fs::remove_file(&ring).expect("it is there");
+            }
+            let mut found = Previous::find_all(&ring, &twin, &config());
+            let [one] = found.as_mut_slice() else {
+                panic!("one of both is enough: {found:?}");
+            };
+            assert_eq!(one.path(), directory.path().join(taken));
+            let old = one.read().expect("it is there");
+            let incident = Found::new(one.path(), &old, now_pair()).incident(&old);
+            let incident = incident.expect("it has a record");
+            assert_eq!(incident.rule, rule);
+            let is_said = incident
+                .summary
+                .starts_with("unclean end of the previous boot");
+            assert_eq!(is_said, rule == "unclean-boot", "{}", incident.summary);
+            // Until there is a dump of it, it is found again; then nothing is left.
+            assert_eq!(Previous::find_all(&ring, &twin, &config()).len(), 1);
+            one.forget();
+            let left = fs::read_dir(directory.path()).expect("it is there").count();
+            assert_eq!(left, 0, "{taken} of this boot: {is_of_this_boot}");
+        }
+    }
 }

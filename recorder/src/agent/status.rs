@@ -14,7 +14,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::api::{
     CpuStatus, DumpStatus, Health, IncidentStatus, LaneStatus, LiveStatus, SampleStatus,
-    SpaceStatus, Status, Usage,
+    SpaceStatus, Status, TwinStatus, Usage,
 };
 use crate::budget::{self, BudgetStatus};
 use crate::config::{RecordConfig, saturating_ns};
@@ -41,6 +41,7 @@ pub(super) struct StatusMaker {
     pub(super) notifier: Notifier,
     pub(super) watch: Mutex<Watch>,
     pub(super) contract: Arc<budget::Shared>,
+    pub(super) twin: Option<Arc<Mutex<TwinStatus>>>,
 }
 
 impl StatusMaker {
@@ -108,6 +109,10 @@ impl StatusMaker {
             notify: self.notifier.status(),
             live: of_live(self.live.counters()),
             usage: usage(),
+            twin: self
+                .twin
+                .as_ref()
+                .map(|twin| twin.lock().unwrap_or_else(PoisonError::into_inner).clone()),
         }
     }
 

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::crash::Names;
 use super::desk::Teller;
 use super::previous::{self, Found, Previous};
+use super::pstore;
 use crate::dump::{
     self, Clocks, DumpInput, Evidence, Host, Limits, Probe, Refusal, WriteError, Written,
 };
@@ -48,8 +49,6 @@ pub(super) struct Writer {
     pub(super) directory: Directory,
     /// What the agents before this one left, and when this one began to record.
     pub(super) previous: Vec<(Previous, ClockPair)>,
-    /// Where that was.
-    pub(super) ring: PathBuf,
 }
 
 /// A window to be written.
@@ -145,8 +144,11 @@ impl Writer {
         let begun = Instant::now();
         let (summary, outcome) = match previous.read() {
             Ok(old) => {
-                let found = Found::new(&self.ring, &old, recording);
-                let Some(incident) = found.incident(&old) else {
+                let found = Found::new(previous.path(), &old, recording);
+                // Only what was lost is wanted of a copy on disk.
+                let incident = found.incident(&old);
+                let Some(incident) = incident.filter(|_| !(old.is_twin && old.was_stopped()))
+                else {
                     previous.forget();
                     return;
                 };
@@ -181,6 +183,13 @@ impl Writer {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         let host = previous::host_then(old, &self.host);
+        let evidence = match previous::is_unclean(old) {
+            true => {
+                let since = old.made.map_or(0, |made| made.unix_ns);
+                pstore::collect(Uuid::from_bytes(old.boot_id), since)
+            }
+            false => Evidence::default(),
+        };
         let input = DumpInput {
             incident,
             frozen: old,
@@ -193,7 +202,7 @@ impl Writer {
             kernel: &[],
             throttled: &[],
             filtered: &[],
-            evidence: &Evidence::default(),
+            evidence: &evidence,
             recovery: Some(&found.recovery),
             refused: &[],
             may_grow: &|| self.store.may_grow(),

@@ -33,7 +33,7 @@ pub use server::{serve, serve_tcp};
 pub use types::{
     CpuStatus, DumpStatus, Durations, Failure, Health, IncidentStatus, LaneStatus, LiveStatus,
     Measurement, NotifyStatus, ProgramUse, RehearseRequest, ReloadReply, SampleStatus, SpaceStatus,
-    Status, TriggerReply, TriggerRequest, Usage,
+    Status, TriggerReply, TriggerRequest, TwinStatus, Usage,
 };
 
 /// Says why a request is not met.

@@ -88,6 +88,32 @@ pub struct Status {
     /// What the agent itself uses.
     #[serde(default)]
     pub usage: Usage,
+    /// The copy of the ring on disk, if one is kept.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub twin: Option<TwinStatus>,
+}
+
+/// The copy of the ring on disk, by which its window outlives the kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TwinStatus {
+    /// Its file.
+    pub path: String,
+    /// Time from one flush to the next, in nanoseconds.
+    pub interval_ns: u64,
+    /// When the last flush that came to its end had begun: what was recorded by then is on the disk.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub flushed_unix_ns: Option<u64>,
+    /// How long the last flush took, in nanoseconds.
+    pub took_ns: u64,
+    /// Flushes that came to their end.
+    pub flushes: u64,
+    /// Bytes of records that they copied.
+    pub bytes: u64,
+    /// Flushes that failed.
+    pub failures: u64,
+    /// Why the last failed; absent if it did not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_error: Option<String>,
 }
 
 /// A lane of the flight ring: `pushed = records + evicted + dropped`.

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Result;
 
 use super::text::{Palette, Style, bytes, count, duration, escape, plural};
-use crate::api::{Client, LaneStatus, Measurement, SampleStatus, Status};
+use crate::api::{Client, LaneStatus, Measurement, SampleStatus, Status, TwinStatus};
 use crate::budget::Resource;
 use crate::config::Paths;
 use crate::dump::ProbeState;
@@ -218,6 +218,9 @@ fn write(
             bytes(space.keep_free_bytes),
         )?;
     }
+    if let Some(twin) = &status.twin {
+        twin_lines(out, twin, now_unix_ns, palette)?;
+    }
     for target in &status.notify {
         writeln!(
             out,
@@ -276,6 +279,34 @@ fn budget_lines(out: &mut impl Write, status: &Status, palette: Palette) -> io::
             }
         );
         writeln!(out, "{}", palette.paint(Style::Yellow, &text))?;
+    }
+    Ok(())
+}
+
+/// How much of the ring would outlive the kernel.
+fn twin_lines(
+    out: &mut impl Write,
+    twin: &TwinStatus,
+    now_unix_ns: u64,
+    palette: Palette,
+) -> io::Result<()> {
+    let flushed = match twin.flushed_unix_ns {
+        Some(at) => format!("flushed {} ago", duration(now_unix_ns.saturating_sub(at))),
+        None => "never flushed".to_owned(),
+    };
+    writeln!(
+        out,
+        "twin     of the ring in {}: {flushed}, each {}, in {}; {} in {} flushes, {} failed",
+        escape(&twin.path),
+        duration(twin.interval_ns),
+        duration(twin.took_ns),
+        bytes(twin.bytes),
+        count(twin.flushes),
+        count(twin.failures),
+    )?;
+    if let Some(error) = &twin.last_error {
+        let error = palette.paint(Style::Red, &escape(error));
+        writeln!(out, "         {error}")?;
     }
     Ok(())
 }

@@ -74,6 +74,11 @@ impl Paths {
     pub fn ring(&self) -> PathBuf {
         self.run_dir.join("ring")
     }
+
+    /// Returns the file of its copy on disk.
+    pub fn twin(&self) -> PathBuf {
+        self.state_dir.join("ring")
+    }
 }
 
 /// How to record.
@@ -124,6 +129,11 @@ pub struct RecordConfig {
     #[arg(long, value_name = "TIME", value_parser = duration)]
     #[serde(rename = "max_age_ns", serialize_with = "optional_nanoseconds")]
     pub max_age: Option<Duration>,
+    /// Time from one copy of what is new in the ring to disk to the next, so that the last minutes outlive a crash of the kernel;
+    /// 0s for none
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
+    #[serde(rename = "ring_sync_ns", serialize_with = "nanoseconds")]
+    pub ring_sync: Duration,
     /// Most CPU time that recording takes, as a share of one core: the probes, and the threads that record; 0% for any. What
     /// would take more makes the recorder leave out, one after the other, the arguments of programs, samples, programs that
     /// are executed, and what processes used; never failures
@@ -301,6 +311,14 @@ impl RecordConfig {
                 Seconds(SAMPLE_INTERVAL_MAX)
             ));
         }
+        if !self.ring_sync.is_zero() && !(RING_SYNC_MIN..=RING_SYNC_MAX).contains(&self.ring_sync) {
+            return fail(format!(
+                "--ring-sync {}: must be 0 s, or between {} and {}",
+                Seconds(self.ring_sync),
+                Seconds(RING_SYNC_MIN),
+                Seconds(RING_SYNC_MAX)
+            ));
+        }
         let lanes = [
             ("--failure-bytes", self.failure_bytes),
             ("--lifecycle-bytes", self.lifecycle_bytes),
@@ -474,6 +492,10 @@ const COMM_MAX: usize = recorder_ebpf::abi::COMM_LEN - 1;
 const SAMPLE_INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// Longest time between two samples.
 const SAMPLE_INTERVAL_MAX: Duration = Duration::from_secs(60 * 60);
+/// Shortest time between two copies of the ring: each is a flush of the disk.
+const RING_SYNC_MIN: Duration = Duration::from_millis(100);
+/// Longest time between two copies of the ring.
+const RING_SYNC_MAX: Duration = Duration::from_secs(10 * 60);
 /// Smallest lane: room for a few segments.
 const LANE_MIN: Bytes = Bytes(1 << 20);
 /// Largest lane.
@@ -656,6 +678,8 @@ mod tests {
             (&["--max-age", "59s"], "--max-age"),
             (&["--sample-interval", "50ms"], "--sample-interval"),
             (&["--sample-interval", "2h"], "--sample-interval"),
+            (&["--ring-sync", "50ms"], "--ring-sync"),
+            (&["--ring-sync", "1h"], "--ring-sync"),
         ] {
             let config = config(flags).unwrap_or_else(|error| panic!("{flags:?}: {error}"));
             let error = config.validate().expect_err("contradicts");

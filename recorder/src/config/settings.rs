@@ -81,6 +81,7 @@ pub static SETTINGS: &[Setting] = &settings! {
     "memory.lifecycle_bytes" lifecycle_bytes,
     "memory.sample_bytes" sample_bytes,
     "memory.max_age" max_age,
+    "memory.ring_sync" ring_sync,
     "budget.cpu" budget_cpu,
     "budget.probe_ns" budget_probe_ns,
     "budget.memory" budget_memory,

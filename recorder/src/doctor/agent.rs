@@ -59,6 +59,7 @@ pub(super) fn checks(paths: &Paths, answer: Option<&Answer>) -> Vec<Check> {
     checks.extend(samples(status));
     checks.extend(budget(status));
     checks.extend(dumps(status));
+    checks.push(twin(status));
     checks
 }
 
@@ -181,6 +182,32 @@ fn budget(status: &Status) -> Option<Check> {
         times => format!("kept; something was left out {times} times since the start"),
     };
     (!bounds.is_empty()).then(|| Check::pass(NAME, format!("{kept} ({bounds})")))
+}
+
+/// Whether the window outlives a crash of the kernel.
+fn twin(status: &Status) -> Check {
+    const NAME: &str = "crash of the kernel";
+    match &status.twin {
+        None => Check::pass(
+            NAME,
+            "the ring is lost with the kernel: memory.ring_sync = \"1s\" keeps a copy on disk",
+        ),
+        Some(twin) => match &twin.last_error {
+            Some(error) => Check::warn(
+                NAME,
+                format!("the ring is not copied to {}: {error}", twin.path),
+                "see that file system",
+            ),
+            None => Check::pass(
+                NAME,
+                format!(
+                    "the ring is in {}, but for what the last {} brought",
+                    twin.path,
+                    duration(twin.interval_ns)
+                ),
+            ),
+        },
+    }
 }
 
 fn samples(status: &Status) -> Vec<Check> {

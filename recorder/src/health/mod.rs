@@ -18,6 +18,8 @@ use crate::units::{bytes, duration};
 
 /// How long a loss counts, in nanoseconds.
 pub const LATELY_NS: u64 = 5 * 60 * 1_000_000_000;
+/// How long a flush of the ring's copy on disk may take beyond its interval.
+const FLUSH_LATE_NS: u64 = 20 * 1_000_000_000;
 /// Windows that may wait for the writer of dumps.
 const WAITING_MAX: u64 = 4;
 /// Smallest dump worth having, in bytes.
@@ -130,6 +132,7 @@ impl Watch {
         lanes(status, &mut reasons);
         budget(status, now_unix_ns, &mut reasons);
         dumps(status, &mut reasons);
+        twin(status, now_unix_ns, &mut reasons);
         self.notices(status, now_boot_ns, &mut reasons);
         let errors = self.rule_errors.take(status.rule_errors, now_boot_ns);
         if errors > 0 {
@@ -252,6 +255,28 @@ fn budget(status: &Status, now_unix_ns: u64, reasons: &mut Vec<Reason>) {
         text.push_str(", more than it may even so");
     }
     reasons.push(Reason::new("over-budget", text));
+}
+
+/// A copy of the ring on disk that is older than it should be.
+fn twin(status: &Status, now_unix_ns: u64, reasons: &mut Vec<Reason>) {
+    let Some(twin) = &status.twin else {
+        return;
+    };
+    let since = twin.flushed_unix_ns.unwrap_or(status.started_unix_ns);
+    let age = now_unix_ns.saturating_sub(since);
+    let late = age > FLUSH_LATE_NS.saturating_add(twin.interval_ns.saturating_mul(2));
+    if late || twin.last_error.is_some() {
+        let why = twin
+            .last_error
+            .as_deref()
+            .unwrap_or("the disk does not answer");
+        let text = format!(
+            "a crash of the kernel would lose the last {}, for the ring is not copied to {}: {why}",
+            duration(age),
+            twin.path
+        );
+        reasons.push(Reason::new("ring-not-on-disk", text));
+    }
 }
 
 /// A lane that has overwritten what the window wants, because it is full.

@@ -17,23 +17,24 @@
 //! | has bytes below that length that are no record | the records before them are read |
 //! | has a length or a header that cannot be | records are read as long as each is possible and newer than those before it |
 //! | was used anew while it was read | it counts as evicted |
+//! | is one of a twin | what its checksums vouch for is read, and nothing else of it |
 
 use std::{
-    fs::File,
+    fs::{self, File, TryLockError},
     io,
-    os::unix::fs::{FileExt, OpenOptionsExt},
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::Path,
 };
 
 use recorder_ebpf::abi::{EventKind, Header, LAYOUT_HASH, Lane, Note, NoteKind, decode};
 use thiserror::Error;
-use zerocopy::{FromZeros, IntoBytes};
 
 use super::{
     LaneWindow, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENTS_MAX,
     layout::{
         ArenaHeader, HEADER_BYTES, LANES, MAGIC, Records, SEGMENT_HEADER_BYTES, SegmentHeader,
-        VERSION, boot_ns, salvage,
+        TWIN_MAGIC, VERSION, boot_ns, header_checksum, read_header, read_segment_header, salvage,
+        vouched,
     },
 };
 use crate::event::ClockPair;
@@ -94,6 +95,18 @@ pub enum Flaw {
         /// Bytes of records that were found.
         bytes: usize,
     },
+    /// The checksums in the header of a twin's segment do not vouch for all that it claims.
+    #[error(
+        "segment {segment} is damaged, or was being written: {bytes} of {committed} bytes are sure"
+    )]
+    Checksum {
+        /// Its number.
+        segment: u32,
+        /// Bytes that it claims.
+        committed: u64,
+        /// Bytes of records that are as they were written.
+        bytes: usize,
+    },
     /// There is something in a segment that is no record.
     #[error("segment {segment} has no record at byte {at}: {bytes} bytes are lost")]
     Record {
@@ -112,6 +125,8 @@ pub struct OldArena {
     file: File,
     header: ArenaHeader,
     geometry: Geometry,
+    /// Whether it is a copy on disk: see [`Twin`](super::Twin).
+    is_twin: bool,
     flaws: Vec<Flaw>,
 }
 
@@ -134,6 +149,10 @@ pub struct Abandoned {
     pub boot_id: [u8; 16],
     /// When the ring was made; `None` if that is not known.
     pub made: Option<ClockPair>,
+    /// Whether it is a copy on disk.
+    pub is_twin: bool,
+    /// When the last flush of a twin began; `None` if this is none, or nothing was flushed.
+    pub copied: Option<ClockPair>,
     /// What is wrong with the arena.
     pub flaws: Vec<Flaw>,
     lanes: [OldLane; LANES],
@@ -185,24 +204,44 @@ impl OldArena {
             if header.layout_hash != LAYOUT_HASH {
                 flaws.push(Flaw::Records);
             }
-            if header.magic != MAGIC {
+            if ![MAGIC, TWIN_MAGIC].contains(&header.magic) {
                 flaws.push(Flaw::Magic);
             }
         }
         flaws.extend(flaw);
-        Ok(Some(Self {
+        let mut arena = Self {
             file,
             header,
             geometry,
+            is_twin: header.is_twin(),
             flaws,
-        }))
+        };
+        // Its header may be lost.
+        for segment in 0..geometry.segments {
+            arena.is_twin |= arena.segment_header(segment)?.is_vouched();
+        }
+        Ok(Some(arena))
     }
 
-    /// Tells whether the process that made it has it mapped still.
+    /// Returns who recorded into it: the boot, and the process id of the agent.
+    pub fn writer(&self) -> ([u8; 16], u32) {
+        (self.header.boot_id, self.header.pid)
+    }
+
+    /// Tells whether the process that made it has it mapped still; if it is a twin, whether it holds the lock of it.
     pub fn is_in_use(&self) -> bool {
-        use std::os::unix::fs::MetadataExt as _;
-        let maps = std::fs::read_to_string(format!("/proc/{}/maps", self.header.pid));
-        let (Ok(maps), Ok(metadata)) = (maps, self.file.metadata()) else {
+        if self.is_twin {
+            return match self.file.try_lock_shared() {
+                Err(TryLockError::WouldBlock) => true,
+                Ok(()) => self.file.unlock().is_err(),
+                Err(TryLockError::Error(_)) => false,
+            };
+        }
+        let process = Path::new("/proc").join(self.header.pid.to_string());
+        let Ok(metadata) = self.file.metadata() else {
+            return false;
+        };
+        let Ok(maps) = fs::read_to_string(process.join("maps")) else {
             return false;
         };
         let inode = metadata.ino().to_string();
@@ -244,25 +283,41 @@ impl OldArena {
             boot_ns: header.made_boot_ns,
             unix_ns: header.made_unix_ns,
         };
+        let copied = ClockPair {
+            boot_ns: header.copied_boot_ns,
+            unix_ns: header.copied_unix_ns,
+        };
         Ok(Abandoned {
             pid: header.pid,
             boot_id: header.boot_id,
+            is_twin: self.is_twin,
             made: (self.geometry.is_by_header && made.unix_ns > 0).then_some(made),
+            copied: (self.geometry.is_by_header && copied.unix_ns > 0).then_some(copied),
             flaws,
             lanes,
         })
     }
 
+    fn segment_at(&self, index: u32) -> u64 {
+        HEADER_BYTES as u64 + u64::from(index) * u64::from(self.geometry.segment_bytes)
+    }
+
+    fn segment_header(&self, index: u32) -> io::Result<SegmentHeader> {
+        read_segment_header(&self.file, self.segment_at(index))
+    }
+
     /// Returns the records of a segment, if it has any.
     fn segment(&self, index: u32, flaws: &mut Vec<Flaw>) -> io::Result<Option<Used>> {
-        let size = self.geometry.segment_bytes as usize;
-        let at = HEADER_BYTES as u64 + u64::from(index) * size as u64;
-        let capacity = size - SEGMENT_HEADER_BYTES;
-        let header = read_segment_header(&self.file, at)?;
+        let at = self.segment_at(index);
+        let capacity = self.geometry.segment_bytes as usize - SEGMENT_HEADER_BYTES;
+        let header = self.segment_header(index)?;
         let owner = match self.geometry.is_by_header {
             true => self.owner(index),
             false => Some(header.lane as usize).filter(|lane| *lane < LANES),
         };
+        if self.is_twin {
+            return self.vouched_segment(index, &header, owner, flaws);
+        }
         let is_damaged = header.index != index
             || owner != Some(header.lane as usize)
             || (header.generation == 0 && header.committed > 0);
@@ -274,7 +329,7 @@ impl OldArena {
         let mut bytes = vec![0; committed.unwrap_or(capacity)];
         self.file
             .read_exact_at(&mut bytes, at + SEGMENT_HEADER_BYTES as u64)?;
-        let now = read_segment_header(&self.file, at)?;
+        let now = self.segment_header(index)?;
         if now.generation != header.generation || now.committed < header.committed {
             return Ok(None);
         }
@@ -306,6 +361,38 @@ impl OldArena {
                 whole
             }
         };
+        bytes.truncate(whole);
+        Ok(owner.filter(|_| whole > 0).map(|lane| Used {
+            lane,
+            generation: header.generation,
+            bytes,
+        }))
+    }
+
+    /// Returns those records of a twin's segment that its header vouches for. Nothing else in it can be told from what an earlier
+    /// use of it or a torn write has left.
+    fn vouched_segment(
+        &self,
+        index: u32,
+        header: &SegmentHeader,
+        owner: Option<usize>,
+        flaws: &mut Vec<Flaw>,
+    ) -> io::Result<Option<Used>> {
+        if header.generation == 0 && header.committed == 0 && header.vouched == [0; 2] {
+            return Ok(None);
+        }
+        let mut bytes = vec![0; self.geometry.segment_bytes as usize - SEGMENT_HEADER_BYTES];
+        let at = self.segment_at(index) + SEGMENT_HEADER_BYTES as u64;
+        self.file.read_exact_at(&mut bytes, at)?;
+        let owner = owner.filter(|lane| *lane == header.lane as usize && header.index == index);
+        let whole = owner.and_then(|_| vouched(header, &bytes)).unwrap_or(0);
+        if whole as u64 != header.committed || owner.is_none() {
+            flaws.push(Flaw::Checksum {
+                segment: index,
+                committed: header.committed,
+                bytes: whole,
+            });
+        }
         bytes.truncate(whole);
         Ok(owner.filter(|_| whole > 0).map(|lane| Used {
             lane,
@@ -380,32 +467,21 @@ impl Abandoned {
     }
 }
 
-fn read_header(file: &File) -> io::Result<ArenaHeader> {
-    let mut header = ArenaHeader::new_zeroed();
-    file.read_exact_at(header.as_mut_bytes(), 0)?;
-    Ok(header)
-}
-
-fn read_segment_header(file: &File, at: u64) -> io::Result<SegmentHeader> {
-    let mut header = SegmentHeader::new_zeroed();
-    file.read_exact_at(header.as_mut_bytes(), at)?;
-    Ok(header)
-}
-
 /// Finds the segments of a file of this length, and what is wrong about them; `None` if there are none.
 fn geometry(
     file: &File,
     header: &ArenaHeader,
     len: u64,
 ) -> io::Result<Option<(Geometry, Option<Flaw>)>> {
-    let Some(segments) = segments_by_header(header) else {
+    let is_right = !header.is_twin() || header.checksum == header_checksum(header);
+    let Some(segments) = segments_by_header(header).filter(|_| is_right) else {
         return Ok(look_for_segments(file, len)?.map(|found| (found, Some(Flaw::Header))));
     };
     let there = (len - HEADER_BYTES as u64) / u64::from(header.segment_bytes);
     let there = u32::try_from(there).unwrap_or(u32::MAX).min(segments);
     // By chance, a file that is something else may hold numbers that could be; not its length besides.
     let end = HEADER_BYTES as u64 + u64::from(segments) * u64::from(header.segment_bytes);
-    if header.magic != MAGIC && end != len {
+    if ![MAGIC, TWIN_MAGIC].contains(&header.magic) && end != len {
         return Ok(None);
     }
     let geometry = Geometry {
@@ -453,7 +529,7 @@ fn look_for_segments(file: &File, len: u64) -> io::Result<Option<Geometry>> {
             let header = read_segment_header(file, at)?;
             let is_right = header.index == index
                 && (header.lane as usize) < LANES
-                && header.reserved == [0; 2];
+                && (header.vouched == [0; 2] || header.is_vouched());
             right += u32::from(is_right);
         }
         if right >= 2 {

@@ -82,7 +82,7 @@ fn fill(file: &File, header: &ArenaHeader) -> io::Result<()> {
                 records: 0,
                 lane,
                 index,
-                reserved: [0; 2],
+                vouched: [0; 2],
             };
             file.write_all_at(segment.as_bytes(), at)?;
             at += u64::from(header.segment_bytes);

@@ -15,17 +15,25 @@
 //! the records below `committed`. All else in a segment's header is a hint: it may be one record ahead of `committed`.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io;
 use std::mem::offset_of;
+use std::os::unix::fs::FileExt as _;
 
+use crc32fast::Hasher;
 use recorder_ebpf::abi::{Header, LAYOUT_HASH, Lane, decode};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, FromZeros as _, Immutable, IntoBytes, KnownLayout};
 
 use super::config::RingConfig;
 
 /// First bytes of an arena.
 pub(super) const MAGIC: [u8; 8] = *b"RECRING\0";
+/// First bytes of the twin of an arena: see [`Twin`](super::Twin).
+pub(super) const TWIN_MAGIC: [u8; 8] = *b"RECTWIN\0";
 /// Version of this layout; the records' own is [`LAYOUT_HASH`].
 pub(super) const VERSION: u32 = 1;
+/// What a disk writes wholly or not at all.
+const SECTOR_BYTES: usize = 512;
 /// Bytes before the first segment.
 pub(super) const HEADER_BYTES: usize = 4096;
 /// Bytes of a segment before its records.
@@ -63,6 +71,12 @@ pub(super) struct ArenaHeader {
     pub(super) made_boot_ns: u64,
     /// The same by the wall clock, in nanoseconds since 1970.
     pub(super) made_unix_ns: u64,
+    /// Of a twin: when the last flush of it began; 0 if none has, and in an arena.
+    pub(super) copied_boot_ns: u64,
+    /// The same by the wall clock.
+    pub(super) copied_unix_ns: u64,
+    /// Of a twin: what [`header_checksum`] returns; 0 in an arena.
+    pub(super) checksum: u64,
 }
 
 /// What a lane owns and what it has forgotten.
@@ -101,12 +115,13 @@ pub(super) struct SegmentHeader {
     pub(super) lane: u32,
     /// Its number.
     pub(super) index: u32,
-    /// Zero.
-    pub(super) reserved: [u64; 2],
+    /// Of a twin, once it holds records: what [`vouch`] returns. Zero in an arena.
+    pub(super) vouched: [u64; 2],
 }
 
 const _: () = {
     assert!(size_of::<ArenaHeader>() <= HEADER_BYTES);
+    assert!(size_of::<ArenaHeader>() <= SECTOR_BYTES);
     assert!(size_of::<SegmentHeader>() == 64, "one cache line");
     assert!(HEADER_BYTES.is_multiple_of(SEGMENT_HEADER_BYTES));
     assert!(SEGMENT_HEADER_BYTES.is_multiple_of(RECORD_ALIGN));
@@ -139,7 +154,24 @@ impl ArenaHeader {
             }),
             made_boot_ns: config.made.map_or(0, |made| made.boot_ns),
             made_unix_ns: config.made.map_or(0, |made| made.unix_ns),
+            copied_boot_ns: 0,
+            copied_unix_ns: 0,
+            checksum: 0,
         }
+    }
+}
+
+impl ArenaHeader {
+    /// Tells whether it is that of a twin.
+    pub(super) fn is_twin(&self) -> bool {
+        self.magic == TWIN_MAGIC || self.checksum != 0
+    }
+}
+
+impl SegmentHeader {
+    /// Tells whether it is that of a twin's segment which has held records.
+    pub(super) fn is_vouched(&self) -> bool {
+        self.vouched[0] >> 32 == CHECKSUM_MARK >> 32
     }
 }
 
@@ -181,6 +213,60 @@ pub(super) fn salvage(bytes: &[u8]) -> usize {
         end += record.len().next_multiple_of(RECORD_ALIGN);
     }
     end.min(bytes.len())
+}
+
+/// Marks a checksum, so that one which happens to be 0 is told from none.
+const CHECKSUM_MARK: u64 = 0x5457_494e << 32;
+
+/// Returns the checksum of a twin's header.
+pub(super) fn header_checksum(header: &ArenaHeader) -> u64 {
+    let fields = &header.as_bytes()[..offset_of!(ArenaHeader, checksum)];
+    CHECKSUM_MARK | u64::from(crc32fast::hash(fields))
+}
+
+/// Returns the checksum of a twin's segment that holds `committed` bytes of records, of which `records` is the hash: of them, and
+/// of all that tells what they are.
+pub(super) fn segment_checksum(mut records: Hasher, header: &SegmentHeader, committed: u64) -> u32 {
+    records.update(&header.generation.to_ne_bytes());
+    records.update(&committed.to_ne_bytes());
+    records.update(&header.lane.to_ne_bytes());
+    records.update(&header.index.to_ne_bytes());
+    records.finalize()
+}
+
+/// Returns the words in the header of a twin's segment that vouch for what it holds, by its checksum, and for what it held
+/// before: the length and its checksum.
+pub(super) fn vouch(checksum: u32, (committed, before): (u32, u32)) -> [u64; 2] {
+    let now = CHECKSUM_MARK | u64::from(checksum);
+    [now, u64::from(committed) << 32 | u64::from(before)]
+}
+
+/// Returns how many bytes of `records`, which are all that there is room for in a twin's segment, its header vouches for.
+pub(super) fn vouched(header: &SegmentHeader, records: &[u8]) -> Option<usize> {
+    let [now, before] = header.vouched;
+    let is_right = |committed: u64, checksum: u64| {
+        let committed = usize::try_from(committed).ok()?;
+        let mut hasher = Hasher::new();
+        hasher.update(records.get(..committed)?);
+        let found = segment_checksum(hasher, header, committed as u64);
+        (checksum == CHECKSUM_MARK | u64::from(found)).then_some(committed)
+    };
+    let before = (before >> 32, CHECKSUM_MARK | (before & u64::from(u32::MAX)));
+    is_right(header.committed, now).or_else(|| is_right(before.0, before.1))
+}
+
+/// Reads the header of an arena.
+pub(super) fn read_header(file: &File) -> io::Result<ArenaHeader> {
+    let mut header = ArenaHeader::new_zeroed();
+    file.read_exact_at(header.as_mut_bytes(), 0)?;
+    Ok(header)
+}
+
+/// Reads the header of the segment that begins `at` this byte.
+pub(super) fn read_segment_header(file: &File, at: u64) -> io::Result<SegmentHeader> {
+    let mut header = SegmentHeader::new_zeroed();
+    file.read_exact_at(header.as_mut_bytes(), at)?;
+    Ok(header)
 }
 
 /// Returns where a word of the lane's [`LaneEntry`] lies in the arena.

@@ -27,6 +27,7 @@ mod layout;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod twin;
 mod window;
 
 use std::{fs, io, path::Path};
@@ -46,6 +47,7 @@ pub use config::{
 pub use stats::{LaneStats, RingStats};
 #[cfg(test)]
 pub(crate) use tests::allocations_of_this_thread;
+pub use twin::Twin;
 pub use window::{LaneWindow, Share, Window};
 
 /// A bounded ring of records, in memory that survives the death of its owner.

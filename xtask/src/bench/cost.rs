@@ -110,8 +110,9 @@ struct Usage {
 }
 
 /// What it used in a second.
-struct Rate {
-    cpu_percent: f64,
+pub struct Rate {
+    /// Of one core.
+    pub cpu_percent: f64,
     wakeups: f64,
 }
 
@@ -155,7 +156,8 @@ impl Rate {
     }
 }
 
-fn during(pid: u32, run: impl FnOnce() -> Result<()>) -> Result<Rate> {
+/// Returns what a process used while something ran.
+pub fn during(pid: u32, run: impl FnOnce() -> Result<()>) -> Result<Rate> {
     let (before, start) = (Usage::of(pid)?, std::time::Instant::now());
     run()?;
     Ok(Usage::of(pid)?.since(&before, start.elapsed()))

@@ -17,6 +17,7 @@ mod probes;
 mod processes;
 mod readers;
 mod storm;
+mod sync;
 mod table;
 mod tracefs;
 mod turns;
@@ -65,6 +66,8 @@ enum Benchmark {
     Agent,
     /// Bytes for each event, in memory and in the dump, beside perf, ftrace and JSON
     Memory,
+    /// Bytes and CPU time of a ring that is copied to disk
+    Sync,
     /// Records lost by rate of events and CPUs, with dumps in flight, beside exitsnoop and bpftrace
     Loss,
     /// A look at every process, beside reading /proc
@@ -105,6 +108,7 @@ pub fn run(options: &Options) -> Result<()> {
             Benchmark::Latency => latency::run(&tools, options.rounds, &mut table)?,
             Benchmark::Agent => cost::run(&tools, options.rounds, &mut table)?,
             Benchmark::Memory => memory::run(&tools, &mut table)?,
+            Benchmark::Sync => sync::run(&tools, options.rounds, &mut table)?,
             Benchmark::Loss => loss::run(&tools, &mut table)?,
             Benchmark::Processes => processes::run(options.rounds, &mut table)?,
             Benchmark::Catalog => catalog::run(&tools, options.rounds, &mut table)?,

@@ -63,6 +63,7 @@ pub fn run(package: &Path, next: &Path) -> Result<()> {
         ],
         directory: &directory,
         patience: PATIENCE,
+        reboots: false,
     };
     let stopped = machine.run()?;
     print!("{}", stopped.report);

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::Run;
 use super::outcome::{Outcome, Verdict};
+use super::power::Round;
 
 const INTRODUCTION: &str = "\
 # Kernels
@@ -31,8 +32,18 @@ the signal that the kernel has just sent. Errors of device-mapper and md devices
 kernel's log: they are recorded by a probe that is attached only where such a device exists when the agent starts.
 ";
 
+const DEATHS: &str = "
+## When the kernel dies
+
+A machine with `--ring-sync 250ms` and 200 exits a second dies by a panic (`echo c >/proc/sysrq-trigger`; what its memory held stays),
+or because its power goes (the emulator is killed), and boots again with the same disk. What was found there as the incident
+`unclean-boot`, how much before the last sign of life is missing, how many segments were being written, and what the kernel had
+left in persistent memory (ramoops):
+
+";
+
 /// Returns the page; `all` is how many files of tests there are.
-pub fn page(runs: &[Run], all: usize) -> String {
+pub fn page(runs: &[Run], rounds: &[Round], all: usize) -> String {
     let mut page = INTRODUCTION.to_owned();
     let names: Vec<&str> = runs.iter().map(|run| run.kernel.name).collect();
     let outcomes: Vec<&Outcome> = runs.iter().map(|run| &run.outcome).collect();
@@ -108,6 +119,25 @@ pub fn page(runs: &[Run], all: usize) -> String {
                 case.name.replace('_', " ")
             );
         }
+    }
+
+    page.push_str(DEATHS);
+    head(
+        &mut page,
+        &[
+            "kernel",
+            "death",
+            "events found",
+            "missing",
+            "segments torn",
+            "kept",
+        ],
+    );
+    for round in rounds {
+        let (events, torn) = (round.events.to_string(), round.torn.to_string());
+        let missing = format!("{} ms", round.missing_ns / 1_000_000);
+        let cells = [round.death, &events, &missing, &torn, &round.kept];
+        row(&mut page, round.kernel, cells.into_iter());
     }
 
     page.push_str(

@@ -35,7 +35,8 @@ const AT_BOOT: [&str; 13] = [
 ];
 
 /// Modules that a test loads with what it wants of them.
-const FOR_TESTS: [&str; 5] = [
+const FOR_TESTS: [&str; 6] = [
+    "ramoops",
     "scsi_debug",
     "brd",
     "mce_inject",

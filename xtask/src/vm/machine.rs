@@ -53,6 +53,8 @@ pub struct Machine<'a> {
     pub directory: &'a Path,
     /// How long it may take.
     pub patience: Duration,
+    /// Whether it boots again when its kernel asks for it or dies; else it stops then.
+    pub reboots: bool,
 }
 
 /// What a machine left behind.
@@ -70,6 +72,11 @@ pub struct Stopped {
 impl Machine<'_> {
     /// Boots it and waits until it has stopped. The emulator's exit code says nothing: a guest that panics stops as well.
     pub fn run(&self) -> Result<Stopped> {
+        self.run_until(|_| false)
+    }
+
+    /// Boots it, and takes its power as soon as `is_enough` holds of what it has reported.
+    pub fn run_until(&self, is_enough: impl Fn(&str) -> bool) -> Result<Stopped> {
         fs::create_dir_all(self.directory)?;
         let console = self.directory.join("console.log");
         let report = self.directory.join("report.log");
@@ -79,13 +86,8 @@ impl Machine<'_> {
         qemu.args(["-accel", "tcg,thread=multi", "-cpu", PROCESSOR, "-smp", "1"])
             .arg("-m")
             .arg(format!("{}M", self.memory))
-            .args([
-                "-nodefaults",
-                "-no-user-config",
-                "-display",
-                "none",
-                "-no-reboot",
-            ])
+            .args(["-nodefaults", "-no-user-config", "-display", "none"])
+            .args((!self.reboots).then_some("-no-reboot"))
             .arg("-serial")
             .arg(format!("file:{}", console.display()))
             .arg("-kernel")
@@ -107,10 +109,10 @@ impl Machine<'_> {
             .stderr(File::create(self.directory.join("qemu.log"))?);
         let start = Instant::now();
         let child = qemu.spawn().context("cannot run QEMU")?;
-        let was_killed = !Running(child).wait(self.patience)?;
-        let report = fs::read(&report).unwrap_or_default();
+        let read = || String::from_utf8_lossy(&fs::read(&report).unwrap_or_default()).into_owned();
+        let was_killed = !Running(child).wait(self.patience, || is_enough(&read()))?;
         Ok(Stopped {
-            report: String::from_utf8_lossy(&report).into_owned(),
+            report: read(),
             console,
             took: start.elapsed(),
             was_killed,
@@ -122,10 +124,10 @@ impl Machine<'_> {
 struct Running(Child);
 
 impl Running {
-    /// Returns whether it ended by itself.
-    fn wait(&mut self, patience: Duration) -> Result<bool> {
+    /// Returns whether it ended by itself, before its time and before it `is_enough`.
+    fn wait(&mut self, patience: Duration, is_enough: impl Fn() -> bool) -> Result<bool> {
         let start = Instant::now();
-        while start.elapsed() < patience {
+        while start.elapsed() < patience && !is_enough() {
             if self.0.try_wait()?.is_some() {
                 return Ok(true);
             }

@@ -13,6 +13,7 @@ mod kernels;
 pub mod machine;
 mod modules;
 mod outcome;
+mod power;
 
 use std::fs;
 use std::num::NonZero;
@@ -96,17 +97,36 @@ pub fn run(options: &Options) -> Result<()> {
     let releases = options.releases()?;
     let provided = |release: Release| release.provide(options.update);
     let kernels: Result<Vec<Kernel>> = releases.into_iter().map(provided).collect();
-    let runs = if options.last {
-        kernels?.into_iter().map(Run::last).collect::<Result<_>>()?
+    let kernels = kernels?;
+    let (runs, rounds) = if options.last {
+        let rounds: Result<Vec<_>> = kernels.iter().map(power::last).collect();
+        let runs: Result<_> = kernels.into_iter().map(Run::last).collect();
+        (runs?, rounds?.concat())
     } else {
         let emulator = emulator(options.update)?;
         let suite = Suite::build(options.agent.as_deref())?;
         let plan = options.plan(&suite)?;
-        run_on(&emulator, kernels?, &suite, &plan)?
+        let (deaths, plan): (Vec<_>, Vec<_>) = plan
+            .into_iter()
+            .partition(|line| line.starts_with(power::FILE));
+        let mut rounds = Vec::new();
+        if !deaths.is_empty() {
+            for kernel in &kernels {
+                rounds.extend(power::run(&emulator, kernel, &suite)?);
+            }
+        }
+        let runs = match plan.is_empty() {
+            true => Vec::new(),
+            false => run_on(&emulator, kernels, &suite, &plan)?,
+        };
+        (runs, rounds)
     };
+    for round in &rounds {
+        println!("{round}");
+    }
     if options.write_docs {
         let page = paths::root().join("docs/kernels.md");
-        let text = docs::page(&runs, count_tests()?);
+        let text = docs::page(&runs, &rounds, count_tests()?);
         fs::write(&page, text).with_context(|| format!("write {}", page.display()))?;
         println!("{}", page.display());
     }
@@ -144,11 +164,17 @@ impl Short {
         Ok(Self { emulator, kernels })
     }
 
-    /// Runs it with `agent`, or with one built now.
+    /// Runs it with `agent`, or with one built now: on both kernels side by side, then the last of them dies.
     pub fn run(self, agent: Option<&Path>) -> Result<()> {
         let suite = Suite::build(agent)?;
         let plan = SHORT.map(str::to_owned);
-        finish(&run_on(&self.emulator, self.kernels, &suite, &plan)?)
+        let runs = run_on(&self.emulator, self.kernels, &suite, &plan)?;
+        finish(&runs)?;
+        let last = runs.last().context("there are kernels")?;
+        for round in power::run(&self.emulator, &last.kernel, &suite)? {
+            println!("{round}");
+        }
+        Ok(())
     }
 }
 
@@ -270,6 +296,7 @@ fn run_guest(
         devices: &disks::failing(&directory)?,
         directory: &directory,
         patience,
+        reboots: false,
     };
     let stopped = machine.run()?;
     let run = Run::last(kernel)?;

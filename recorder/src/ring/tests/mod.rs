@@ -4,6 +4,7 @@ mod abandoned;
 mod allocations;
 mod model;
 mod threads;
+mod twin;
 mod unit;
 
 use recorder_ebpf::abi::Header;
