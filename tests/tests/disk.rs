@@ -240,6 +240,66 @@ fn a_disk_that_does_not_answer_stops_neither_recording_nor_the_next_dump() {
     after_it_is_back(&patient, &second);
 }
 
+/// Options of an agent that keeps a copy of a small ring on its disk.
+const SYNC: [&str; 6] = [
+    "--ring-sync=100ms",
+    "--failure-bytes=1MiB",
+    "--lifecycle-bytes=4MiB",
+    "--sample-bytes=1MiB",
+    "--evidence",
+    "false",
+];
+
+#[test]
+fn a_disk_that_fails_under_the_copy_of_the_ring_holds_up_nothing() {
+    if !ready(&LOOP) {
+        return;
+    }
+    let mut ext4 = Ext4::new();
+    let patient = Patient::new(ext4.disk(), &SYNC);
+    let flushes = |patient: &Patient| patient.agent.status().number("twin.flushes");
+    wait_for("a flush", || flushes(&patient) > 0);
+    let frozen = patient.disk.freeze();
+    // One that was at its end may still come to it.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let when_frozen = flushes(&patient);
+    patient.crash_elsewhere("has not come back");
+    patient.crash_elsewhere("has not come back");
+    assert_eq!(flushes(&patient), when_frozen, "the disk does not answer");
+    drop(frozen);
+    wait_for("it answers again", || flushes(&patient) > when_frozen + 1);
+    patient.agent.status().expect("twin.failures", 0);
+    let twin = patient.agent.state_directory().join("ring");
+    let mut recover = recorder(["recover", "--json", "-o"]);
+    let out = tempfile::tempdir().expect("there is room for tests");
+    let answer = output(recover.arg(out.path()).arg(twin)).expect_code(0);
+    let dump = Dump::open(Path::new(answer.json().str("path")));
+    let crashes = dump.events().iter();
+    let crashes = crashes.filter(|event| event.str("type") == "signal.fatal");
+    assert_eq!(crashes.count(), 2, "what came meanwhile is there");
+
+    patient.disk.shut_down();
+    let status = patient
+        .agent
+        .wait_for_status("a failure", |status| status.number("twin.failures") > 0);
+    assert!(
+        status.str("twin.last_error").contains("Input/output"),
+        "{status}"
+    );
+    patient.crash_elsewhere("Input/output error");
+    drop(patient);
+
+    let patient = Patient::new(FileSystem::in_memory(4 << 20), &SYNC);
+    let status = patient
+        .agent
+        .wait_for_status("a failure", |status| status.number("twin.failures") > 0);
+    assert!(
+        status.str("twin.last_error").contains("No space"),
+        "{status}"
+    );
+    patient.agent.trigger("it records");
+}
+
 #[test]
 fn a_directory_that_disappears_is_made_again_or_done_without() {
     if !ready(&Need::RECORDING) {
