@@ -40,6 +40,8 @@ pub enum Need {
     Guest,
     /// A guest that dies in this way and boots again with its disk.
     Power(&'static str),
+    /// A guest with little memory.
+    SmallMachine,
     /// A module of the kernel in a guest.
     Module(&'static str),
     /// A module that this Python has.
@@ -87,6 +89,9 @@ impl Need {
             Self::Power(death) => (std::env::var_os("RECORDER_POWER").as_deref()
                 != Some(std::ffi::OsStr::new(death)))
             .then_some("nobody boots this machine again: `cargo xtask vm --test power` does"),
+            Self::SmallMachine => std::env::var_os("RECORDER_SMALL").is_none().then_some(
+                "this machine is large: `cargo xtask vm --test memory` runs it in a small one",
+            ),
             Self::Module(name) => {
                 return (!host::guest::has_module(name))
                     .then(|| format!("this kernel has no module {name}"));

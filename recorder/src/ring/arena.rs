@@ -31,7 +31,7 @@ use std::{
 
 use rustix::{
     io::Errno,
-    mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap},
+    mm::{Advice, MapFlags, ProtFlags, madvise, mlock, mmap, munmap},
 };
 
 use super::layout::{HEADER_BYTES, RECORD_ALIGN, SEGMENT_HEADER_BYTES, SegmentHeader};
@@ -81,6 +81,13 @@ impl Map {
             }
             Err(errno) => Err(errno.into()),
         }
+    }
+
+    /// Keeps the pages from being swapped out, so that recording never waits for a disk. Best effort: whoever may not lock so
+    /// much memory records nevertheless.
+    fn lock(&self) {
+        // SAFETY: the range is the whole mapping; where its pages are changes nothing about what they hold.
+        let _ = unsafe { mlock(self.base.as_ptr().cast(), self.len) };
     }
 
     /// Returns the word at `offset` of the header page or, by way of `segment_word`, of a segment's header.
@@ -151,6 +158,7 @@ impl Arena {
             pins: (0..segments).map(|_| AtomicU32::new(0)).collect(),
         };
         map.populate()?;
+        map.lock();
         Ok(Self {
             map: Arc::new(map),
             committed: vec![0; segments].into(),

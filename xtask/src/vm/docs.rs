@@ -20,6 +20,7 @@ tests in each: the same tests as on a host, and more that need a machine to brea
     cargo xtask vm                     # the oldest and the newest
     cargo xtask vm --all               # all of them; --update fetches newer ones
     cargo xtask vm 6.1 --test devices  # one file of tests on one kernel
+    cargo xtask vm 6.12 --test power   # machines whose kernel dies
     cargo xtask vm --short             # a part on two kernels, as `cargo xtask test` does behind all other tests
 
 Kernels and QEMU come from Debian's archive, through an apt root of their own in `~/.cache/recorder/vm` (or

@@ -40,7 +40,7 @@ pub const RELEASES: [Release; 4] = [
 ];
 
 /// A kernel in the cache.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Kernel {
     /// What it was asked for as.
     pub name: &'static str,

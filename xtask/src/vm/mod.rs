@@ -32,8 +32,36 @@ use kernels::{Kernel, RELEASES, Release};
 use machine::Machine;
 use outcome::{Outcome, Verdict};
 
+/// What a guest is given, and which tests it runs.
+#[derive(Debug)]
+struct Size {
+    /// What stands behind the kernel's name in that of its directory.
+    suffix: &'static str,
+    /// In MiB.
+    memory: u32,
+    /// Words of its kernel's command line.
+    words: &'static str,
+}
+
 /// Memory of a guest in MiB.
 const MEMORY: u32 = 1536;
+
+/// A guest for most tests.
+const ORDINARY: Size = Size {
+    suffix: "",
+    memory: MEMORY,
+    words: "quiet",
+};
+
+/// A guest that runs out of memory.
+const SMALL: Size = Size {
+    suffix: "-small",
+    memory: 256,
+    words: "quiet RECORDER_SMALL=1",
+};
+
+/// The file of tests for [`SMALL`] ones, which runs nowhere else.
+const SMALL_FILE: &str = "memory";
 
 /// Longest that one file of tests may take in a guest.
 const FILE_PATIENCE: Duration = Duration::from_secs(300);
@@ -77,9 +105,9 @@ struct Run {
 }
 
 impl Run {
-    /// Reads what the last guest with this kernel reported.
-    fn last(kernel: Kernel) -> Result<Self> {
-        let report = paths::vm().join(kernel.name).join("report.log");
+    /// Reads what the last guest with this kernel, of this size, reported.
+    fn last(kernel: Kernel, size: &Size) -> Result<Self> {
+        let report = directory_of(&kernel, size).join("report.log");
         let text = fs::read(&report).with_context(|| format!("read {}", report.display()))?;
         Ok(Self {
             outcome: Outcome::read(&String::from_utf8_lossy(&text)),
@@ -87,6 +115,10 @@ impl Run {
             report,
         })
     }
+}
+
+fn directory_of(kernel: &Kernel, size: &Size) -> PathBuf {
+    paths::vm().join(format!("{}{}", kernel.name, size.suffix))
 }
 
 /// Runs `cargo xtask vm`.
@@ -100,8 +132,11 @@ pub fn run(options: &Options) -> Result<()> {
     let kernels = kernels?;
     let (runs, rounds) = if options.last {
         let rounds: Result<Vec<_>> = kernels.iter().map(power::last).collect();
-        let runs: Result<_> = kernels.into_iter().map(Run::last).collect();
-        (runs?, rounds?.concat())
+        let of = |size| {
+            let last = |kernel: &Kernel| Run::last(kernel.clone(), size);
+            kernels.iter().map(last).collect::<Result<Vec<_>>>()
+        };
+        (together(of(&ORDINARY)?, of(&SMALL)?), rounds?.concat())
     } else {
         let emulator = emulator(options.update)?;
         let suite = Suite::build(options.agent.as_deref())?;
@@ -109,17 +144,23 @@ pub fn run(options: &Options) -> Result<()> {
         let (deaths, plan): (Vec<_>, Vec<_>) = plan
             .into_iter()
             .partition(|line| line.starts_with(power::FILE));
+        let (small, plan): (Vec<_>, Vec<_>) = plan
+            .into_iter()
+            .partition(|line| line.starts_with(SMALL_FILE));
         let mut rounds = Vec::new();
         if !deaths.is_empty() {
             for kernel in &kernels {
                 rounds.extend(power::run(&emulator, kernel, &suite)?);
             }
         }
-        let runs = match plan.is_empty() {
-            true => Vec::new(),
-            false => run_on(&emulator, kernels, &suite, &plan)?,
+        let run = |plan: &[String], size| match plan.is_empty() {
+            true => Ok(Vec::new()),
+            false => run_on(&emulator, &kernels, &suite, plan, size),
         };
-        (runs, rounds)
+        (
+            together(run(&plan, &ORDINARY)?, run(&small, &SMALL)?),
+            rounds,
+        )
     };
     for round in &rounds {
         println!("{round}");
@@ -168,7 +209,10 @@ impl Short {
     pub fn run(self, agent: Option<&Path>) -> Result<()> {
         let suite = Suite::build(agent)?;
         let plan = SHORT.map(str::to_owned);
-        let runs = run_on(&self.emulator, self.kernels, &suite, &plan)?;
+        let runs = run_on(&self.emulator, &self.kernels, &suite, &plan, &ORDINARY)?;
+        let small = [SMALL_FILE.to_owned()];
+        let small = run_on(&self.emulator, &self.kernels, &suite, &small, &SMALL)?;
+        let runs = together(runs, small);
         finish(&runs)?;
         let last = runs.last().context("there are kernels")?;
         for round in power::run(&self.emulator, &last.kernel, &suite)? {
@@ -240,22 +284,34 @@ impl Options {
     }
 }
 
+/// Puts what guests of both sizes reported together, kernel by kernel; of one size there may be none.
+fn together(mut runs: Vec<Run>, small: Vec<Run>) -> Vec<Run> {
+    if runs.is_empty() {
+        return small;
+    }
+    for (run, small) in runs.iter_mut().zip(small) {
+        run.outcome.add(small.outcome);
+    }
+    runs
+}
+
 /// Runs the tests of `plan` on each kernel: as many guests at once as there are processors, as each keeps one busy.
 fn run_on(
     emulator: &Emulator,
-    kernels: Vec<Kernel>,
+    kernels: &[Kernel],
     suite: &Suite,
     plan: &[String],
+    size: &Size,
 ) -> Result<Vec<Run>> {
     let mut guests = Vec::new();
     for kernel in kernels {
-        let directory = paths::vm().join(kernel.name);
+        let directory = directory_of(kernel, size);
         fs::create_dir_all(&directory)?;
         fs::write(
             directory.join("initramfs.cpio"),
-            suite.initramfs(&kernel, &emulator.shell(), plan, FILE_PATIENCE.as_secs())?,
+            suite.initramfs(kernel, &emulator.shell(), plan, FILE_PATIENCE.as_secs())?,
         )?;
-        guests.push((kernel, directory));
+        guests.push((kernel.clone(), directory));
     }
     let patience = BOOT_PATIENCE + FILE_PATIENCE * u32::try_from(plan.len())?;
     let at_once = thread::available_parallelism().map_or(1, NonZero::get);
@@ -267,7 +323,7 @@ fn run_on(
             let running: Vec<_> = batch
                 .into_iter()
                 .map(|(kernel, directory)| {
-                    scope.spawn(|| run_guest(emulator, kernel, directory, patience))
+                    scope.spawn(|| run_guest(emulator, kernel, size, directory, patience))
                 })
                 .collect();
             running.into_iter().map(ScopedJoinHandle::join).collect()
@@ -283,6 +339,7 @@ fn run_on(
 fn run_guest(
     emulator: &Emulator,
     kernel: Kernel,
+    size: &Size,
     directory: PathBuf,
     patience: Duration,
 ) -> Result<Run> {
@@ -291,15 +348,15 @@ fn run_guest(
         emulator,
         image: &kernel.image,
         initramfs: &directory.join("initramfs.cpio"),
-        words: "quiet",
-        memory: MEMORY,
+        words: size.words,
+        memory: size.memory,
         devices: &disks::failing(&directory)?,
         directory: &directory,
         patience,
         reboots: false,
     };
     let stopped = machine.run()?;
-    let run = Run::last(kernel)?;
+    let run = Run::last(kernel, size)?;
     if !run.outcome.is_complete {
         let how = if stopped.was_killed { "hung" } else { "died" };
         eprintln!(

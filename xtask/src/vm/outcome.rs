@@ -133,6 +133,15 @@ impl Outcome {
         )
     }
 
+    /// Takes in what another guest with the same kernel reported.
+    pub fn add(&mut self, other: Self) {
+        self.cases.extend(other.cases);
+        self.broken.extend(other.broken);
+        self.fields.extend(other.fields);
+        self.seconds += other.seconds;
+        self.is_complete &= other.is_complete;
+    }
+
     /// Whether nothing is wrong.
     pub fn is_good(&self) -> bool {
         let (passed, failed, _) = self.counts();
