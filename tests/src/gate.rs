@@ -30,6 +30,8 @@ pub enum Need {
     MemoryCgroup,
     /// The unified cgroup hierarchy, with or without controllers.
     NamedCgroup,
+    /// A cgroup that bounds the number of its processes.
+    PidsCgroup,
     /// A kernel whose mappings of a process can be read.
     Mappings,
     /// Python with the public packages that read dumps.
@@ -83,6 +85,8 @@ impl Need {
                 .then_some("no cgroup hierarchy has the memory controller"),
             Self::NamedCgroup => (!host::NamedCgroup::is_available())
                 .then_some("the unified cgroup hierarchy is not there or not writable"),
+            Self::PidsCgroup => (!host::PidsCgroup::is_available())
+                .then_some("no cgroup hierarchy has the controller of process numbers"),
             Self::Mappings => (!host::kernel_is_at_least(6, 1))
                 .then_some("kernels before 6.1 keep mappings in a tree that is not read"),
             Self::Guest => (!host::guest::is_one()).then_some(NO_GUEST),

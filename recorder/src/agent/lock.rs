@@ -1,7 +1,8 @@
 //! One agent for each directory: a second one would empty the other's ring, or remove the dump that it is writing.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
@@ -27,8 +28,17 @@ impl Lock {
             .write(true)
             .create(true)
             .truncate(false)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
             .open(&path)
             .with_context(|| format!("cannot open {}", path.display()))?;
+        // What it is emptied for must be its own: a link, or a file with a further name, may be anybody's.
+        let is_own = |metadata: Metadata| metadata.is_file() && metadata.nlink() == 1;
+        if !file.metadata().is_ok_and(is_own) {
+            bail!(
+                "{} is not a lock of the recorder's: remove it, or give another directory",
+                path.display()
+            );
+        }
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => {
@@ -66,5 +76,22 @@ mod tests {
         assert!(error.to_string().contains(&process), "{error}");
         drop(first);
         Lock::take(directory.path()).expect("free again");
+    }
+
+    #[test]
+    fn nothing_else_is_emptied_for_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let precious = directory.path().join("precious");
+        std::fs::write(&precious, "precious").expect("ours");
+        let lock = directory.path().join("lock");
+        std::os::unix::fs::symlink(&precious, &lock).expect("ours");
+        Lock::take(directory.path()).expect_err("a link");
+        std::fs::remove_file(&lock).expect("ours");
+        std::fs::hard_link(&precious, &lock).expect("ours");
+        Lock::take(directory.path()).expect_err("a file with a further name");
+        std::fs::remove_file(&lock).expect("ours");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &lock, rustix::fs::Mode::RWXU).expect("ours");
+        Lock::take(directory.path()).expect_err("a pipe");
+        assert_eq!(std::fs::read(&precious).expect("still there"), b"precious");
     }
 }

@@ -19,6 +19,7 @@
 
 mod crash;
 mod desk;
+mod directories;
 mod host;
 mod lock;
 mod news;
@@ -54,6 +55,7 @@ use crate::config::{Paths, RecordConfig, Seconds, saturating_ns};
 use crate::dump::{Limits, ProbeState};
 use crate::evidence::{Collectors, EvidenceConfig};
 use crate::export::Envelope;
+use crate::harmless::escape;
 use crate::identity::{Directory, Identities, Look, look_at_host};
 use crate::incident::{Engine, Subject};
 use crate::ingest::{Command, Commands, Connections, DataPlane, now_pair, samples, tap};
@@ -109,8 +111,7 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
     let rules = reload::compile(config)?;
     kernel::check()?;
     let start = now_pair();
-    fs::create_dir_all(&paths.run_dir)
-        .with_context(|| format!("cannot create {}", paths.run_dir.display()))?;
+    directories::run(&paths.run_dir)?;
     let _lock = Lock::take(&paths.run_dir)?;
     let _state_lock = lock_state(&paths.state_dir)?;
     let store = Arc::new(Store::open(&paths.state_dir, budget(config))?);
@@ -491,6 +492,7 @@ fn lock_state(directory: &Path) -> Result<Option<Lock>> {
         Ok(lock) => Ok(Some(lock)),
         Err(error) if is_unwritable(&error) => {
             warn(&format!("the state directory is not locked: {error:#}"));
+    let made = made.and_then(|()| directories::state(directory));
             Ok(None)
         }
         Err(error) => Err(error),
@@ -575,8 +577,14 @@ fn fallbacks(paths: &Paths, config: &RecordConfig) -> Vec<(Arc<Store>, u64)> {
             }
             other => Path::new(other),
         };
-        match Store::open(directory, budget) {
-            Ok(store) => stores.push((Arc::new(store), max_dump_bytes)),
+        // One that is not there is made for the agent alone.
+        let is_closed = !directory.exists() || directories::state(directory).is_ok();
+        let opened = match is_closed {
+            true => Store::open(directory, budget).map_err(anyhow::Error::from),
+            false => Err(anyhow::anyhow!("everybody can write there")),
+        };
+        match opened {
+            Ok(store) => stores.push((Arc::new(store.with_key(key.cloned())), max_dump_bytes)),
             Err(error) => warn(&format!(
                 "no dump can go to {}: {:#}",
                 directory.display(),
@@ -651,15 +659,15 @@ fn join(thread: JoinHandle<()>) -> Result<()> {
 /// Prints a result; that nobody reads it any more does not stop the recording.
 fn say(line: &str) {
     let mut out = io::stdout().lock();
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+    let _ = writeln!(out, "{}", escape(line)).and_then(|()| out.flush());
 }
 
 /// Says who changed what.
 fn log(line: &str) {
-    let _ = writeln!(io::stderr(), "recorder: {line}");
+    let _ = writeln!(io::stderr(), "recorder: {}", escape(line));
 }
 
 /// Prints a note for people.
 fn warn(line: &str) {
-    let _ = writeln!(io::stderr(), "recorder: warning: {line}");
+    let _ = writeln!(io::stderr(), "recorder: warning: {}", escape(line));
 }

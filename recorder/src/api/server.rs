@@ -2,7 +2,7 @@
 //!
 //! | limit | |
 //! |---|---|
-//! | connections | 128, further ones are told so and closed |
+//! | connections | 128; for a further one the oldest makes way that is asking for nothing, else it is told so and closed |
 //! | head of a request | 16 KiB, 64 headers, 10 s |
 //! | body of a request | 64 KiB, with the rest of the request 30 s |
 //! | a client that takes nothing of its answer | 5 min |
@@ -10,21 +10,24 @@
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use axum::body::{Body, HttpBody};
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::{Extension, Router};
+use hyper::body::{Frame, SizeHint};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::failure;
@@ -50,7 +53,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Answers on the control socket for as long as it is polled.
 pub async fn serve(listener: UnixListener, router: Router) {
     let router = limited(router);
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let places = Places::default();
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -66,7 +69,7 @@ pub async fn serve(listener: UnixListener, router: Router) {
 /// The same over TCP, for what everybody may see.
 pub async fn serve_tcp(listener: TcpListener, router: Router) {
     let router = limited(router);
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let places = Places::default();
     loop {
         match listener.accept().await {
             Ok((stream, _)) => admit(stream, router.clone(), &places),
@@ -91,25 +94,139 @@ async fn in_time(request: Request, next: Next) -> Response {
     }
 }
 
-/// Serves a connection if there is a place for it.
-fn admit<S>(stream: S, router: Router, places: &Arc<Semaphore>)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    match Arc::clone(places).try_acquire_owned() {
-        Ok(place) => {
-            tokio::spawn(connection(stream, router, place));
+/// The connections that are being served, oldest first.
+#[derive(Clone, Debug, Default)]
+struct Places(Arc<Mutex<Vec<Arc<Place>>>>);
+
+/// A connection that is being served.
+#[derive(Debug, Default)]
+struct Place {
+    /// Requests that are there whole and whose answer is not over.
+    asked: AtomicUsize,
+    /// Told when it is to make way.
+    leave: Notify,
+}
+
+impl Places {
+    /// Gives out a place, if need be that of the connection that has been there longest without asking for something.
+    fn take(&self) -> Option<Arc<Place>> {
+        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if places.len() >= CONNECTIONS_MAX {
+            let is_idle = |place: &Arc<Place>| place.asked.load(Ordering::Relaxed) == 0;
+            let idle = places.iter().position(is_idle)?;
+            places.remove(idle).leave.notify_one();
         }
-        Err(_) => {
-            tokio::spawn(turn_away(stream));
+        let place = Arc::new(Place::default());
+        places.push(Arc::clone(&place));
+        Some(place)
+    }
+
+    fn give_back(&self, place: &Arc<Place>) {
+        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        places.retain(|other| !Arc::ptr_eq(other, place));
+    }
+}
+
+/// A request, from its head to the end of its answer.
+struct Asked {
+    place: Arc<Place>,
+    is_whole: AtomicBool,
+}
+
+impl Asked {
+    fn new(place: &Arc<Place>) -> Self {
+        Self {
+            place: Arc::clone(place),
+            is_whole: AtomicBool::new(false),
+        }
+    }
+
+    /// All of it is there.
+    fn whole(&self) {
+        if !self.is_whole.swap(true, Ordering::Relaxed) {
+            self.place.asked.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
-async fn connection<S>(stream: S, router: Router, _place: OwnedSemaphorePermit)
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if self.is_whole.load(Ordering::Relaxed) {
+            self.place.asked.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A body of a request, which is whole at its end, or of its answer, which is over once the last of it is on its way.
+struct Part {
+    body: Body,
+    asked: Arc<Asked>,
+}
+
+impl HttpBody for Part {
+    type Data = <Body as HttpBody>::Data;
+    type Error = <Body as HttpBody>::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        if frame.is_none() || self.body.is_end_stream() {
+            self.asked.whole();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Serves a connection if there is a place for it.
+fn admit<S>(stream: S, router: Router, places: &Places)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let Some(place) = places.take() else {
+        tokio::spawn(turn_away(stream));
+        return;
+    };
+    let places = places.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            () = connection(stream, router, &place) => {}
+            () = place.leave.notified() => {}
+        }
+        places.give_back(&place);
+    });
+}
+
+async fn connection<S>(stream: S, router: Router, place: &Arc<Place>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let place = Arc::clone(place);
+    let router = router.layer(from_fn(move |request: Request, next: Next| {
+        let asked = Arc::new(Asked::new(&place));
+        let part = |asked: &Arc<Asked>, body| {
+            let asked = Arc::clone(asked);
+            Body::new(Part { body, asked })
+        };
+        async move {
+            if request.body().is_end_stream() {
+                asked.whole();
+            }
+            let request = request.map(|body| part(&asked, body));
+            let answer = next.run(request).await;
+            asked.whole();
+            answer.map(|body| part(&asked, body))
+        }
+    }));
     let stream = TokioIo::new(Patient::new(stream));
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -210,10 +327,13 @@ mod tests {
             .expect("a runtime");
         runtime.block_on(async {
             let listener = UnixListener::bind(&path).expect("the directory is ours");
-            let router = Router::new().route("/", get(|| async { "here" })).route(
-                "/",
-                post(|body: String| async move { body.len().to_string() }),
-            );
+            let router = Router::new()
+                .route("/", get(|| async { "here" }))
+                .route("/slow", get(std::future::pending::<&str>))
+                .route(
+                    "/",
+                    post(|body: String| async move { body.len().to_string() }),
+                );
             tokio::spawn(serve(listener, router));
             timeout(Duration::from_secs(60), talk(path))
                 .await
@@ -231,6 +351,7 @@ mod tests {
     }
 
     const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    const SLOW: &[u8] = b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n";
 
     #[test]
     fn garbage_is_refused_and_the_next_is_served() {
@@ -277,20 +398,50 @@ mod tests {
     }
 
     #[test]
-    fn too_many_connections_are_told_so() {
+    fn who_asks_for_nothing_makes_way() {
         with_server(|path| async move {
             let mut idle = Vec::new();
-            for _ in 0..CONNECTIONS_MAX {
-                idle.push(UnixStream::connect(&path).await.expect("it listens"));
+            for _ in 0..3 * CONNECTIONS_MAX {
+                let mut stream = UnixStream::connect(&path).await.expect("it listens");
+                // Half a request, for ever; the oldest ones are closed by then.
+                let half: &[u8] = match idle.len() % 2 {
+                    0 => b"GET / HT",
+                    _ => b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nx",
+                };
+                let _ = stream.write_all(half).await;
+                idle.push(stream);
                 tokio::task::yield_now().await;
             }
-            let answer = ask(&path, GET).await;
+            assert!(ask(&path, GET).await.ends_with("here"));
+            let mut first = Vec::new();
+            let _ = idle[0].read_to_end(&mut first).await;
+            assert!(first.is_empty(), "it was closed, not answered");
+        });
+    }
+
+    #[test]
+    fn who_waits_for_an_answer_stays_and_further_ones_are_told_so() {
+        with_server(|path| async move {
+            let mut asking = Vec::new();
+            for _ in 0..CONNECTIONS_MAX {
+                let mut stream = UnixStream::connect(&path).await.expect("it listens");
+                stream.write_all(SLOW).await.expect("it reads");
+                asking.push(stream);
+            }
+            // Until all of them are being answered.
+            let mut answer = String::new();
+            for _ in 0..100 {
+                answer = ask(&path, GET).await;
+                if answer.starts_with("HTTP/1.1 503 ") {
+                    break;
+                }
+                sleep(Duration::from_millis(10)).await;
+            }
             assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
             let body = answer.rsplit("\r\n\r\n").next().unwrap_or_default();
             let length = format!("content-length: {}\r\n", body.len());
             assert!(answer.contains(&length), "{answer}");
-            idle.pop();
-            let mut answer = String::new();
+            asking.pop();
             for _ in 0..100 {
                 answer = ask(&path, GET).await;
                 if answer.ends_with("here") {

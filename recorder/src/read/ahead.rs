@@ -12,6 +12,8 @@ use super::events::Entry;
 
 /// Events that change hands at once.
 const BATCH_EVENTS: usize = 1024;
+/// Bytes of a file behind which events change hands, however few they are: what a file has made to grow stays small.
+const BATCH_BYTES: u64 = 64 << 10;
 /// Batches that wait at most.
 const BATCHES_MAX: usize = 4;
 
@@ -23,7 +25,7 @@ type Batch = (Vec<Entry>, u64);
 ///
 /// # Shape
 ///
-/// The order is that of the file. A few thousand events are in memory, whatever the dump holds.
+/// The order is that of the file. A few thousand events are in memory at most, whatever the dump holds.
 ///
 /// # Errors
 ///
@@ -60,14 +62,16 @@ fn read(
     let mut batch = Vec::with_capacity(BATCH_EVENTS);
     // Counts what is left out too: who waits is told how far the work is.
     let mut read = 0;
+    let mut bytes_before = 0;
     while let Some(entry) = events.next() {
         let entry = entry?;
         read += 1;
         if wants(&entry) {
             batch.push(entry);
         }
-        if read == BATCH_EVENTS {
+        if read == BATCH_EVENTS || events.message_bytes() >= bytes_before + BATCH_BYTES {
             read = 0;
+            bytes_before = events.message_bytes();
             let full = std::mem::replace(&mut batch, Vec::with_capacity(BATCH_EVENTS));
             if sender.send((full, events.position())).is_err() {
                 break;

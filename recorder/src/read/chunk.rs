@@ -5,10 +5,16 @@ use std::io;
 use super::damage::Flaw;
 use super::source::Source;
 use super::walk::Extent;
-use super::wire::Chunk;
+use super::wire::{CHUNK_HEAD_MAX, Chunk};
 
-/// Longest chunk that is read, in bytes, compressed as well as not. Dumps are written in chunks of a hundredth of it.
-pub const CHUNK_BYTES_MAX: usize = 64 << 20;
+/// Longest chunk that is read, in bytes, compressed as well as not. Dumps are written in chunks of a sixteenth of it.
+pub const CHUNK_BYTES_MAX: usize = 16 << 20;
+
+/// What the chunks of a file may come to, all together: this many times its length, and a little more. Dumps come to ten or
+/// twenty times theirs.
+const EXPANSION_MAX: u64 = 200;
+/// The little more, in bytes.
+const EXPANSION_BYTES: u64 = 64 << 20;
 
 /// Reads one chunk after the other into buffers that it keeps.
 #[derive(Default)]
@@ -16,6 +22,8 @@ pub struct Chunks {
     body: Vec<u8>,
     records: Vec<u8>,
     zstd: zstd::bulk::Decompressor<'static>,
+    /// Bytes that all chunks have come to.
+    expanded: u64,
 }
 
 /// Why a chunk was not read.
@@ -42,13 +50,18 @@ impl Chunks {
     /// [`ChunkError`] says whether the walk may go on behind it; the records are then gone.
     pub fn read(&mut self, source: &Source, extent: &Extent) -> Result<(), ChunkError> {
         self.records.clear();
-        let len = bounded(extent.len)?;
-        source
-            .read_into(&mut self.body, extent.body(), len)
-            .map_err(ChunkError::Io)?;
+        // Its fields first: a length that they contradict is not worth the reading.
+        self.read_body(source, extent, extent.len.min(CHUNK_HEAD_MAX))?;
+        let stated = Chunk::stated(&self.body, extent.len).ok_or(ChunkError::Shapeless)?;
+        let room = bounded(stated)?;
+        let expanded_max = source.len().saturating_mul(EXPANSION_MAX) + EXPANSION_BYTES;
+        if self.expanded + stated > expanded_max {
+            return Err(ChunkError::Broken(Flaw::Expansion));
+        }
+        self.expanded += stated;
+        self.read_body(source, extent, extent.len)?;
         let chunk = Chunk::parse(&self.body).ok_or(ChunkError::Shapeless)?;
-        self.records
-            .reserve_exact(bounded(chunk.uncompressed_bytes)?);
+        self.records.reserve_exact(room);
         match chunk.compression {
             "" => self.records.extend_from_slice(chunk.records),
             "zstd" => {
@@ -68,6 +81,13 @@ impl Chunks {
             }));
         }
         Ok(())
+    }
+
+    fn read_body(&mut self, source: &Source, extent: &Extent, len: u64) -> Result<(), ChunkError> {
+        let len = bounded(len)?;
+        source
+            .read_into(&mut self.body, extent.body(), len)
+            .map_err(ChunkError::Io)
     }
 }
 

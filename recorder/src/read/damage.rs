@@ -34,6 +34,8 @@ pub enum Flaw {
     Malformed(&'static str),
     /// A chunk is longer than readers accept.
     TooLong(u64),
+    /// The chunks before and this one hold far more than a file of this length can.
+    Expansion,
     /// A chunk's compression is none that dumps use.
     Compression,
     /// A chunk does not decompress to what it says.
@@ -67,6 +69,7 @@ impl fmt::Display for Flaw {
             Self::NoRecord => out.write_str("no record"),
             Self::Malformed(what) => write!(out, "malformed {what}"),
             Self::TooLong(bytes) => write!(out, "chunk of {bytes} bytes, longer than accepted"),
+            Self::Expansion => out.write_str("chunk of more than a file of this length can hold"),
             Self::Compression => out.write_str("chunk with an unknown compression"),
             Self::Decompression => out.write_str("chunk that does not decompress"),
             Self::Crc { of, stated, found } => {

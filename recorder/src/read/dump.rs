@@ -21,7 +21,10 @@ use crate::event::ClockPair;
 use crate::incident::Incident;
 
 /// Longest metadata record that is read, in bytes.
-const METADATA_BYTES_MAX: u64 = 16 << 20;
+const METADATA_BYTES_MAX: u64 = 4 << 20;
+
+/// Most bytes of metadata records that are read, all together.
+const METADATA_BYTES_ALL_MAX: u64 = 16 << 20;
 
 /// Most metadata records that are read.
 const METADATA_RECORDS_MAX: usize = 64;
@@ -199,10 +202,12 @@ fn metadata(
     summary: Option<&Summary>,
 ) -> io::Result<BTreeMap<String, BTreeMap<String, String>>> {
     let mut found = BTreeMap::new();
+    let mut left = METADATA_BYTES_ALL_MAX;
     let mut take = |extent: &Extent| -> io::Result<()> {
-        let fits = extent.len <= METADATA_BYTES_MAX && found.len() < METADATA_RECORDS_MAX;
+        let fits = extent.len <= METADATA_BYTES_MAX.min(left) && found.len() < METADATA_RECORDS_MAX;
         let mut body = Vec::new();
         if fits && let Ok(len) = usize::try_from(extent.len) {
+            left -= extent.len;
             source.read_into(&mut body, extent.body(), len)?;
             let mut fields = Fields(&body);
             if let (Some(name), Some(map)) = (fields.string(), fields.map()) {

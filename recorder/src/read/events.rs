@@ -42,6 +42,8 @@ pub struct Events<'a> {
     joiner: Joiner,
     order: u64,
     unknown: u64,
+    /// Bytes of all messages so far.
+    bytes: u64,
     failed: bool,
 }
 
@@ -53,6 +55,7 @@ impl<'a> Events<'a> {
             joiner: Joiner::default(),
             order: 0,
             unknown: 0,
+            bytes: 0,
             failed: false,
         }
     }
@@ -77,6 +80,11 @@ impl<'a> Events<'a> {
         self.messages.place()
     }
 
+    /// Returns the bytes of the messages behind the events so far, those left out too.
+    pub(super) fn message_bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Returns what has been read so far.
     pub(super) fn counts(&self) -> &Counts {
         self.messages.counts()
@@ -88,6 +96,7 @@ impl<'a> Events<'a> {
                 return Ok(None);
             };
             self.order += 1;
+            self.bytes += message.data.len() as u64;
             match Body::decode(&channel.topic, message.data) {
                 Ok(mut body) => {
                     let boot_ns = self.clock.map(|clock| clock.boot_ns_at(message.log_time));

@@ -11,10 +11,13 @@ use super::lookup::Place;
 use super::source::Source;
 use super::summary::Summary;
 use super::walk::{Extent, Step, Walk};
-use super::wire::{Channel, Fields, Message, PREFIX};
+use super::wire::{CHANNELS_BYTES_MAX, Channel, Fields, Message, PREFIX};
 
 /// Longest description of a channel that is read, in bytes.
-const CHANNEL_BYTES_MAX: usize = 1 << 20;
+const CHANNEL_BYTES_MAX: usize = 4 << 10;
+
+/// Longest message that is read, in bytes.
+const MESSAGE_BYTES_MAX: usize = 512 << 10;
 
 /// Reads messages chunk by chunk; one chunk is in memory at a time.
 pub struct Messages<'a> {
@@ -26,6 +29,8 @@ pub struct Messages<'a> {
     /// Where in it the record starts that was looked at last.
     start: usize,
     channels: BTreeMap<u16, Channel>,
+    /// Bytes that the descriptions of channels have come to.
+    channel_bytes: usize,
     damages: Damages,
     counts: Counts,
     /// Messages that the summary counts.
@@ -66,6 +71,7 @@ impl<'a> Messages<'a> {
                 .iter()
                 .map(|channel| (channel.id, channel.clone()))
                 .collect(),
+            channel_bytes: 0,
             damages: Damages::default(),
             counts: Counts::default(),
             stated: summary
@@ -171,9 +177,7 @@ impl<'a> Messages<'a> {
             self.source.read_into(&mut body, extent.body(), len)?;
         }
         match Channel::parse(&body) {
-            Some(channel) => {
-                self.channels.insert(channel.id, channel);
-            }
+            Some(channel) => self.know(channel, body.len()),
             None => self.damages.push(Damage {
                 offset: extent.offset,
                 bytes: PREFIX + extent.len,
@@ -183,11 +187,22 @@ impl<'a> Messages<'a> {
         Ok(())
     }
 
-    fn channel(&mut self, body: std::ops::Range<usize>) {
-        match Channel::parse(&self.chunks.records()[body]) {
-            Some(channel) => {
+    /// Takes in a channel, as long as there is room for what is said of all of them.
+    fn know(&mut self, channel: Channel, bytes: usize) {
+        if self.channels.get(&channel.id) != Some(&channel) {
+            self.channel_bytes += bytes;
+            if self.channel_bytes <= CHANNELS_BYTES_MAX {
                 self.channels.insert(channel.id, channel);
             }
+        }
+    }
+
+    fn channel(&mut self, body: std::ops::Range<usize>) {
+        let body = &self.chunks.records()[body];
+        let bytes = body.len();
+        let channel = (bytes <= CHANNEL_BYTES_MAX).then(|| Channel::parse(body));
+        match channel.flatten() {
+            Some(channel) => self.know(channel, bytes),
             None => self.broken(Flaw::Malformed("channel")),
         }
     }
@@ -198,6 +213,10 @@ impl<'a> Messages<'a> {
             self.broken(Flaw::Malformed("message"));
             return None;
         };
+        if message.data.len() > MESSAGE_BYTES_MAX {
+            self.broken(Flaw::Malformed("message"));
+            return None;
+        }
         let channel = message.channel;
         if !self.channels.contains_key(&channel) {
             self.broken(Flaw::Channel);

@@ -6,10 +6,13 @@ use mcap::records::op;
 
 use super::source::Source;
 use super::walk::Extent;
-use super::wire::{Channel, Fields, Footer, MAGIC, PREFIX, Statistics};
+use super::wire::{CHANNELS_BYTES_MAX, Channel, Fields, Footer, MAGIC, PREFIX, Statistics};
 
 /// Longest summary that is read, in bytes.
-const SUMMARY_BYTES_MAX: usize = 64 << 20;
+const SUMMARY_BYTES_MAX: usize = 16 << 20;
+
+/// Most metadata records, and most attachments, that are looked for.
+const INDEXED_MAX: usize = 4097;
 
 /// Bytes of the data end record, which stands before the summary.
 const DATA_END: u64 = PREFIX + 4;
@@ -95,6 +98,7 @@ impl Summary {
 
     /// Takes in the records; `None` if one of them is malformed.
     fn with_records(mut self, mut records: Fields<'_>) -> Option<Self> {
+        let mut channel_bytes = 0;
         loop {
             let (opcode, body) = match records.record() {
                 Some(record) => record,
@@ -102,10 +106,17 @@ impl Summary {
                 None => return Some(self),
             };
             match opcode {
-                op::CHANNEL => self.channels.push(Channel::parse(body)?),
+                op::CHANNEL => {
+                    channel_bytes += body.len();
+                    if channel_bytes <= CHANNELS_BYTES_MAX {
+                        self.channels.push(Channel::parse(body)?);
+                    }
+                }
                 op::STATISTICS => self.statistics = Some(Statistics::parse(body)?),
-                op::METADATA_INDEX => self.metadata.push(indexed(body, op::METADATA)?),
-                op::ATTACHMENT_INDEX => self.attachments.push(indexed(body, op::ATTACHMENT)?),
+                op::METADATA_INDEX => push(&mut self.metadata, indexed(body, op::METADATA)?),
+                op::ATTACHMENT_INDEX => {
+                    push(&mut self.attachments, indexed(body, op::ATTACHMENT)?);
+                }
                 _ => {}
             }
         }
@@ -118,6 +129,16 @@ impl Summary {
             .min()
             .unwrap_or(self.data_end)
             .min(self.data_end)
+    }
+}
+
+/// Adds a record to those that are looked for; further ones, and such as begin before the end of the last, are not.
+fn push(records: &mut Vec<Extent>, record: Extent) {
+    let follows = records
+        .last()
+        .is_none_or(|last| last.end() <= record.offset);
+    if follows && records.len() < INDEXED_MAX {
+        records.push(record);
     }
 }
 

@@ -22,7 +22,8 @@ use super::source::Source;
 use super::summary::Summary;
 use super::wire::{CHUNK_FIXED, Footer, MAGIC, PREFIX};
 
-/// Bytes searched at a time for the next chunk.
+/// Bytes searched at first for the next chunk, and at a time in the end: one that is near costs little.
+const SEARCH_BYTES_FIRST: usize = 4 << 10;
 const SEARCH_BYTES: usize = 1 << 20;
 
 /// Most times that the walk goes back to a chunk that a wrong length led past: bounds the time a made-up file can cost.
@@ -280,9 +281,11 @@ fn find_chunk(source: &Source, from: u64, end: u64) -> io::Result<Option<u64>> {
     let end = end.min(source.len());
     let mut at = from.saturating_add(SIGNATURE_AT);
     let mut window = Vec::new();
+    let mut most = SEARCH_BYTES_FIRST;
     while at + (SIGNATURE.len() as u64) <= end {
         let left = usize::try_from(end - at).unwrap_or(usize::MAX);
-        source.read_into(&mut window, at, left.min(SEARCH_BYTES))?;
+        source.read_into(&mut window, at, left.min(most))?;
+        most = (most * 2).min(SEARCH_BYTES);
         for (index, found) in window.windows(SIGNATURE.len()).enumerate() {
             if found == SIGNATURE {
                 let offset = at + index as u64 - SIGNATURE_AT;

@@ -14,6 +14,15 @@ pub const PREFIX: u64 = 1 + 8;
 /// Bytes of a zstd chunk's body before its compressed records.
 pub const CHUNK_FIXED: u64 = 8 + 8 + 8 + 4 + (4 + 4) + 8;
 
+/// Most bytes of a chunk's body before its records, whatever the compression is called.
+pub const CHUNK_HEAD_MAX: u64 = CHUNK_FIXED + 28;
+
+/// What the descriptions of all channels may take, in bytes.
+pub const CHANNELS_BYTES_MAX: usize = 8 << 20;
+
+/// Most entries of a map of strings. Those of dumps have three.
+const MAP_ENTRIES_MAX: usize = 64;
+
 /// Fields of little-endian MCAP, taken one after the other off the front of a slice.
 #[derive(Clone, Copy, Debug)]
 pub struct Fields<'a>(pub &'a [u8]);
@@ -63,13 +72,16 @@ impl<'a> Fields<'a> {
         std::str::from_utf8(self.prefixed()?).ok()
     }
 
-    /// Takes a map of strings.
+    /// Takes a map of a few strings.
     pub fn map(&mut self) -> Option<BTreeMap<String, String>> {
         let mut entries = Fields(self.prefixed()?);
         let mut map = BTreeMap::new();
         while !entries.0.is_empty() {
             let key = entries.string()?;
             map.insert(key.to_owned(), entries.string()?.to_owned());
+            if map.len() > MAP_ENTRIES_MAX {
+                return None;
+            }
         }
         Some(map)
     }
@@ -96,6 +108,19 @@ pub struct Chunk<'a> {
 }
 
 impl<'a> Chunk<'a> {
+    /// Returns the length of its records before compression, of a chunk whose body has `len` bytes and begins with `head`;
+    /// `None` if its fields do not fill that exactly.
+    pub fn stated(head: &[u8], len: u64) -> Option<u64> {
+        let mut fields = Fields(head);
+        fields.bytes(8 + 8)?;
+        let uncompressed_bytes = fields.u64()?;
+        fields.u32()?;
+        fields.string()?;
+        let records = fields.u64()?;
+        let before = (head.len() - fields.0.len()) as u64;
+        (before.checked_add(records)? == len).then_some(uncompressed_bytes)
+    }
+
     /// Takes a chunk apart; `None` if its fields do not fill `body` exactly.
     pub fn parse(body: &'a [u8]) -> Option<Self> {
         let mut fields = Fields(body);

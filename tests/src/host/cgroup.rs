@@ -153,6 +153,11 @@ impl NamedCgroup {
         self.path.join("cgroup.procs")
     }
 
+    /// Returns its directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Returns its path in the hierarchy.
     pub fn name(&self) -> String {
         format!("/{}", self.name)
@@ -174,6 +179,82 @@ impl Drop for NamedCgroup {
         }
         eprintln!("{} is left behind: it has processes", self.path.display());
     }
+}
+
+/// A cgroup of our own whose processes and threads are bounded in number.
+#[derive(Debug)]
+pub struct PidsCgroup {
+    path: PathBuf,
+}
+
+impl PidsCgroup {
+    /// Returns whether a hierarchy with the controller of process numbers is there and writable.
+    pub fn is_available() -> bool {
+        pids_root().is_some()
+    }
+
+    /// Makes one with this name, at the top, for at most `processes`.
+    ///
+    /// # Panics
+    ///
+    /// Unless this is root and [`PidsCgroup::is_available`].
+    #[track_caller]
+    pub fn new(name: &str, processes: u32) -> Self {
+        let root = pids_root().expect("the test needs Need::PidsCgroup");
+        let path = root.join(name);
+        fs::create_dir(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let cgroup = Self { path };
+        let max = cgroup.path.join("pids.max");
+        fs::write(max, processes.to_string()).expect("it is ours");
+        cgroup
+    }
+
+    /// Returns the file through which a process enters.
+    pub fn processes(&self) -> PathBuf {
+        self.path.join("cgroup.procs")
+    }
+}
+
+impl PidsCgroup {
+    /// Returns how often the kernel has refused a process for the bound.
+    pub fn refused(&self) -> u64 {
+        let events = fs::read_to_string(self.path.join("pids.events")).expect("it is ours");
+        let count = events.lines().find_map(|line| line.strip_prefix("max "));
+        count
+            .and_then(|count| count.parse().ok())
+            .expect("the kernel counts them")
+    }
+}
+
+impl Drop for PidsCgroup {
+    fn drop(&mut self) {
+        // Nobody is born there any more, and who is there goes.
+        let _ = fs::write(self.path.join("pids.max"), "0");
+        for _ in 0..100 {
+            if fs::remove_dir(&self.path).is_ok() {
+                return;
+            }
+            let processes = fs::read_to_string(self.processes()).unwrap_or_default();
+            for pid in processes.lines().filter_map(|pid| pid.parse().ok()) {
+                if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+                    // One that has just ended is as good.
+                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+                }
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        eprintln!("{} is left behind: it has processes", self.path.display());
+    }
+}
+
+/// Returns the top of the hierarchy that bounds numbers of processes.
+fn pids_root() -> Option<PathBuf> {
+    if let Some(root) = mount_point("cgroup", "pids") {
+        return Some(root);
+    }
+    let root = mount_point("cgroup2", "")?;
+    fs::write(root.join("cgroup.subtree_control"), "+pids").ok()?;
+    Some(root)
 }
 
 enum Hierarchy {

@@ -15,7 +15,7 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-pub use cgroup::{MemoryCgroup, NamedCgroup, unified_cgroup_id};
+pub use cgroup::{MemoryCgroup, NamedCgroup, PidsCgroup, unified_cgroup_id};
 pub use detached::{FileSystem, Frozen, Mounted};
 pub use failing::{FailingDisk, FailingExt4, failing_ext4, write_back};
 pub use loop_device::LoopDevice;

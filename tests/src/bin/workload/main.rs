@@ -28,6 +28,7 @@ usage: workload WHAT...
   exit CODE                         exit-in-threads CODE COUNT      exec-from-thread CODE
   leader-exits-first CODE together|alone
   args ANY...                       flood COUNT                     burn MILLISECONDS
+  fork-bomb CGROUP.PROCS MILLISECONDS                               exec-storm COUNT ADDRESS
   pace RATE MILLISECONDS            micro exec|fork|thread|fault|signal|read COUNT
   io read|write DEVICE SECTOR BYTES
   writeback FILE OFFSET BYTES";
@@ -92,6 +93,11 @@ fn main() -> ExitCode {
         ["leader-exits-first", code, "alone"] => process::leader_first(facts::number(code), false),
         ["args", ..] => facts::print(&serde_json::json!({ "arguments": arguments.len() })),
         ["flood", count] => process::flood(facts::number(count)),
+        ["fork-bomb", cgroup, milliseconds] => {
+            process::fork_bomb(cgroup, facts::number(milliseconds));
+        }
+        ["exec-storm", count, address] => process::exec_storm(facts::number(count), address),
+        ["exec-again", count, address] => process::exec_again(facts::number(count), address),
         ["pace", rate, milliseconds] => {
             process::pace(facts::number(rate), facts::number(milliseconds));
         }

@@ -210,3 +210,55 @@ pub(crate) fn burn(milliseconds: u64) {
     });
     burner.join().expect("spinning does not fail");
 }
+
+/// Enters a cgroup and forks there as fast as it can: every child does the same, until the time is over. Each waits for its own.
+pub(crate) fn fork_bomb(cgroup: &str, milliseconds: u64) {
+    std::fs::write(cgroup, "0").expect("the cgroup is the test's own");
+    facts::print(&json!({}));
+    let end = Instant::now() + Duration::from_millis(milliseconds);
+    while Instant::now() < end {
+        explode(end);
+    }
+}
+
+/// Forks some children that do the same, and waits for them.
+fn explode(end: Instant) {
+    let mut forked = 0;
+    for _ in 0..4 {
+        // SAFETY: this process has one thread, so its child may do whatever it may.
+        match unsafe { libc::fork() } {
+            0 => {
+                if Instant::now() < end {
+                    explode(end);
+                }
+                // SAFETY: the call takes a number and does not return.
+                unsafe { libc::_exit(0) };
+            }
+            1.. => forked += 1,
+            // Not one more is possible.
+            _ => {}
+        }
+    }
+    for _ in 0..forked {
+        // SAFETY: a null status is allowed.
+        unsafe { libc::wait(std::ptr::null_mut()) };
+    }
+}
+
+/// Executes this program `count` times, one in place of the other; the last one writes to an address that is not mapped.
+pub(crate) fn exec_storm(count: u64, address: &str) {
+    facts::print(&json!({}));
+    exec_again(count, address);
+}
+
+/// Goes on with that.
+pub(crate) fn exec_again(count: u64, address: &str) {
+    let Some(left) = count.checked_sub(1) else {
+        crate::fault::write(facts::address(address), crate::fault::MARK);
+        return;
+    };
+    let own = std::env::current_exe().expect("procfs is mounted");
+    let mut again = std::process::Command::new(own);
+    again.args(["exec-again", &left.to_string(), address]);
+    panic!("{}", std::os::unix::process::CommandExt::exec(&mut again));
+}
