@@ -13,7 +13,12 @@ use crate::paths;
 use crate::toolchain::Toolchain;
 
 /// What the end-to-end tests need besides a build.
-const TEST_NEEDS: [Need; 13] = [
+const TEST_NEEDS: [Need; 14] = [
+    Need {
+        present: Present::Program("openssl"),
+        package: "openssl",
+        reason: "the tests check signatures with it",
+    },
     Need {
         present: Present::PythonModule("ensurepip"),
         package: "python3-venv",

@@ -66,6 +66,7 @@ use crate::redact::{Redactor, Rules};
 use crate::ring::{FlightRing, RingConfig};
 use crate::sample::{SampleConfig, Samples};
 use crate::sandbox;
+use crate::sign::SigningKey;
 use crate::store::{Budget, Store};
 use desk::{Desk, Target, Teller};
 use lock::Lock;
@@ -114,7 +115,10 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
     directories::run(&paths.run_dir)?;
     let _lock = Lock::take(&paths.run_dir)?;
     let _state_lock = lock_state(&paths.state_dir)?;
-    let store = Arc::new(Store::open(&paths.state_dir, budget(config))?);
+    let key = config.dumps_sign_key.as_ref().map(Path::new);
+    let key = key.map(SigningKey::load).transpose()?.map(Arc::new);
+    let store = Store::open(&paths.state_dir, budget(config))?;
+    let store = Arc::new(store.with_key(key.clone()));
     // Before their files make way for ours.
     let previous = Previous::find_all(&paths.ring(), &paths.twin(), &ring_config(config));
     // Side by side: the kernel checks the programs while the ring's memory is made present.
@@ -227,7 +231,7 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
         host: host.clone(),
         tagger,
     });
-    let fallbacks = fallbacks(paths, config);
+    let fallbacks = fallbacks(paths, config, key.as_ref());
     let fallback_dumps: Vec<PathBuf> = fallbacks
         .iter()
         .map(|(store, _)| store.directory().to_owned())
@@ -488,11 +492,11 @@ fn make_private(path: &Path) -> io::Result<()> {
 fn lock_state(directory: &Path) -> Result<Option<Lock>> {
     let made =
         make_private(directory).with_context(|| format!("cannot create {}", directory.display()));
+    let made = made.and_then(|()| directories::state(directory));
     match made.and_then(|()| Lock::take(directory)) {
         Ok(lock) => Ok(Some(lock)),
         Err(error) if is_unwritable(&error) => {
             warn(&format!("the state directory is not locked: {error:#}"));
-    let made = made.and_then(|()| directories::state(directory));
             Ok(None)
         }
         Err(error) => Err(error),
@@ -561,7 +565,11 @@ fn budget(config: &RecordConfig) -> Budget {
 
 /// Opens what dumps are written to that cannot be written where they belong, each with its largest dump in bytes. One that
 /// cannot be opened is said and left out.
-fn fallbacks(paths: &Paths, config: &RecordConfig) -> Vec<(Arc<Store>, u64)> {
+fn fallbacks(
+    paths: &Paths,
+    config: &RecordConfig,
+    key: Option<&Arc<SigningKey>>,
+) -> Vec<(Arc<Store>, u64)> {
     let mut stores = Vec::new();
     for name in config.dumps_fallback.iter().filter(|name| *name != "none") {
         let mut budget = budget(config);
@@ -586,9 +594,8 @@ fn fallbacks(paths: &Paths, config: &RecordConfig) -> Vec<(Arc<Store>, u64)> {
         match opened {
             Ok(store) => stores.push((Arc::new(store.with_key(key.cloned())), max_dump_bytes)),
             Err(error) => warn(&format!(
-                "no dump can go to {}: {:#}",
-                directory.display(),
-                anyhow::Error::from(error)
+                "no dump can go to {}: {error:#}",
+                directory.display()
             )),
         }
     }
@@ -656,7 +663,7 @@ fn join(thread: JoinHandle<()>) -> Result<()> {
         .map_err(|_| anyhow::anyhow!("thread {name} panicked"))
 }
 
-/// Prints a result; that nobody reads it any more does not stop the recording.
+/// Prints a result, whose words may be a stranger's; that nobody reads it any more does not stop the recording.
 fn say(line: &str) {
     let mut out = io::stdout().lock();
     let _ = writeln!(out, "{}", escape(line)).and_then(|()| out.flush());

@@ -313,7 +313,8 @@ impl Writer {
             let limits = Limits {
                 max_dump_bytes: self.store.make_room(wanted)?.dump_bytes,
             };
-            match dump::write(self.store.directory(), input, &limits) {
+            let mut link = self.store.link();
+            match dump::write_linked(self.store.directory(), input, &limits, Some(&mut link)) {
                 // Whoever fills it goes on: what is free now will not be.
                 Err(WriteError::LowSpace(_) | WriteError::StorageFull { .. }) if retries > 0 => {
                     retries -= 1;

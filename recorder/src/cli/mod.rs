@@ -12,6 +12,7 @@ pub mod evidence;
 pub mod export;
 pub mod extract;
 pub mod info;
+pub mod keygen;
 pub mod list;
 pub mod man;
 pub mod merge;
@@ -124,6 +125,8 @@ enum Command {
     Recover(recover::Args),
     /// Check that dumps are whole and unchanged
     Verify(verify::Args),
+    /// Make a key that signs dumps
+    Keygen(keygen::Args),
     /// Check whether this host can record
     Doctor(doctor::Args),
     /// Provoke harmless failures and check that they are recorded
@@ -183,6 +186,7 @@ pub fn main() -> ExitCode {
         Command::Symbolize(args) => symbolize::run(args, &paths),
         Command::Recover(args) => recover::run(args, &paths),
         Command::Verify(args) => verify::run(args, &paths),
+        Command::Keygen(args) => keygen::run(args),
         Command::Doctor(args) => doctor::run(args, &paths, &file),
         Command::Selftest(args) => selftest::run(args, &paths),
         Command::Evidence(args) => evidence::run(args),

@@ -162,6 +162,7 @@ fn sidecar(path: &Path, copied: &Copied, derived: Derived) -> Result<Option<Side
         coverage: coverage.clone(),
         loss: loss.clone(),
         derived_from: Some(derived),
+        chain: None,
     }))
 }
 

@@ -177,6 +177,9 @@ pub struct RecordConfig {
     /// directory, "none" for none (may be given more than once, in this order)
     #[arg(long, value_name = "DIR", default_value = "run")]
     pub dumps_fallback: Vec<String>,
+    /// File with the Ed25519 key that signs what vouches for a dump; only its owner may read it. `recorder keygen` makes one
+    #[arg(long, value_name = "FILE")]
+    pub dumps_sign_key: Option<String>,
     /// Whether evidence is collected beside the events when an incident opens
     #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
     pub evidence: bool,

@@ -94,6 +94,7 @@ pub static SETTINGS: &[Setting] = &settings! {
     "dumps.keep_free" dumps_keep_free,
     "dumps.keep_free_percent" dumps_keep_free_percent,
     "dumps.fallback" dumps_fallback,
+    "dumps.sign_key" dumps_sign_key,
     "redact.words" redact_word,
     "redact.no_defaults" no_default_redaction,
     "redact.no_stack_memory" no_stack_memory,

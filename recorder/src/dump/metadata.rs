@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::{death::Deaths, event::ClockPair, incident::Incident};
 
@@ -343,6 +344,36 @@ pub struct Sidecar {
     /// Of a copy: what it is a copy of.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub derived_from: Option<Derived>,
+    /// Its place among the dumps of its directory.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub chain: Option<Chain>,
+}
+
+/// The place of a dump among those of its directory: each names the one before it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chain {
+    /// Which chain: one for each directory.
+    pub id: Uuid,
+    /// The dump's number in it, from 1.
+    pub number: u64,
+    /// SHA-256 of the sidecar of the dump with the number before, in hex; `None` for the first.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub previous: Option<String>,
+    /// Numbers of dumps that budgets or people have removed, first and last of each run.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub removed: Vec<(u64, u64)>,
+}
+
+/// Links the dumps of a directory, and signs what vouches for them.
+pub trait Link {
+    /// Returns the place of the next dump.
+    fn next(&mut self) -> Chain;
+
+    /// Signs the bytes of a sidecar; `None` without a key.
+    fn sign(&self, sidecar: &[u8]) -> Option<Vec<u8>>;
+
+    /// The dump with this sidecar is durable.
+    fn linked(&mut self, sidecar: &[u8]);
 }
 
 /// What a copy of a dump was made of, and by what.

@@ -41,15 +41,17 @@ use recorder_ebpf::abi::{Lane, LaneStats};
 pub use evidence::{
     Attachment, CollectorReport, CollectorState, EVIDENCE, Evidence, EvidenceReport,
 };
-pub use file::{TEMPORARY_PREFIX, copy_file, write_file};
+#[cfg(test)]
+pub(crate) use file::faults;
+pub use file::{TEMPORARY_PREFIX, copy_file, remove_file, write_file};
 pub use metadata::{
-    CLOCKS, CONFIG, COVERAGE, Clocks, Coverage, CpuCoverage, CpuLoss, DELIVERY, Derived, Filtered,
-    HOST, Host, INCIDENT, LOSS, LaneCoverage, LaneLoss, LossLedger, PROBES, Probe, ProbeState,
-    RECOVERY, Recovery, Refusal, Shortfall, Sidecar, Throttled, Verdict,
+    CLOCKS, CONFIG, COVERAGE, Chain, Clocks, Coverage, CpuCoverage, CpuLoss, DELIVERY, Derived,
+    Filtered, HOST, Host, INCIDENT, LOSS, LaneCoverage, LaneLoss, Link, LossLedger, PROBES, Probe,
+    ProbeState, RECOVERY, Recovery, Refusal, Shortfall, Sidecar, Throttled, Verdict,
 };
-pub use name::{DUMP_EXTENSION, SIDECAR_EXTENSION, short_id};
+pub use name::{DUMP_EXTENSION, SIDECAR_EXTENSION, SIGNATURE_EXTENSION, short_id};
 pub use names::{Original, beside_copy, with_names};
-pub use write::{WriteError, Written, write};
+pub use write::{WriteError, Written, write, write_linked};
 
 use crate::{
     event::Body,

@@ -8,6 +8,9 @@ pub const DUMP_EXTENSION: &str = "mcap";
 /// Extension of the file beside it.
 pub const SIDECAR_EXTENSION: &str = "json";
 
+/// Extension of the signature of that.
+pub const SIGNATURE_EXTENSION: &str = "json.sig";
+
 /// Most bytes of a rule in a name.
 const RULE_BYTES_MAX: usize = 64;
 

@@ -79,6 +79,8 @@ pub fn with_names(
 /// Returns the sidecar of a copy: that of the dump, if it has one, but for what is said of the file, and what it was made of.
 pub fn beside_copy(name: &str, copy: &[u8], of: &Original<'_>) -> serde_json::Value {
     let mut beside = of.sidecar.cloned().unwrap_or_default();
+    // A copy has no place among the dumps.
+    beside.remove("chain");
     let derived = Derived {
         file: of.name.to_owned(),
         sha256: sink::sha256(of.bytes),

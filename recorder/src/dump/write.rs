@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use super::{
     CLOCKS, CONFIG, COVERAGE, DELIVERY, DUMP_EXTENSION, DumpInput, HOST, INCIDENT, LANES, LOSS,
-    Limits, PROBES, RECOVERY, SIDECAR_EXTENSION, Sidecar, Verdict,
+    Limits, Link, PROBES, RECOVERY, SIDECAR_EXTENSION, SIGNATURE_EXTENSION, Sidecar, Verdict,
     compress::{self, Compressed},
     encode::{Contents, Encoder, Source, Stopped},
     evidence::{self, AttachError, EVIDENCE, Taken},
@@ -89,6 +89,20 @@ pub enum WriteError {
 ///
 /// [`WriteError`]; then the directory is as it was.
 pub fn write(dir: &Path, input: &DumpInput<'_>, limits: &Limits) -> Result<Written, WriteError> {
+    write_linked(dir, input, limits, None)
+}
+
+/// The same, and links it to the dumps before it.
+///
+/// # Errors
+///
+/// As [`write`].
+pub fn write_linked(
+    dir: &Path,
+    input: &DumpInput<'_>,
+    limits: &Limits,
+    mut link: Option<&mut dyn Link>,
+) -> Result<Written, WriteError> {
     let failed = |source: io::Error| {
         let dir = dir.to_owned();
         let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
@@ -102,7 +116,9 @@ pub fn write(dir: &Path, input: &DumpInput<'_>, limits: &Limits) -> Result<Writt
     let mut spans = size::asked(input);
     loop {
         let attempt = Attempt::new(dir, input, &spans, &evidence);
-        match attempt.run(limits.max_dump_bytes) {
+        // Borrowed anew for each attempt.
+        let link = link.as_mut().map(|link| &mut **link as &mut dyn Link);
+        match attempt.run(limits.max_dump_bytes, link) {
             Ok(written) => return Ok(written),
             Err(Failure::Io(error)) => return Err(failed(error)),
             Err(Failure::LowSpace) => return Err(WriteError::LowSpace(dir.to_owned())),
@@ -193,7 +209,7 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    fn run(&self, bytes_max: u64) -> Result<Written, Failure> {
+    fn run(&self, bytes_max: u64, link: Option<&mut dyn Link>) -> Result<Written, Failure> {
         let incident = self.input.incident;
         let triggered = self
             .input
@@ -233,8 +249,9 @@ impl<'a> Attempt<'a> {
             coverage: self.ledger.coverage.clone(),
             loss: self.ledger.loss.clone(),
             derived_from: None,
+            chain: None,
         };
-        self.commit(file, sidecar, &stem).map_err(Failure::Io)
+        self.commit(file, sidecar, &stem, link).map_err(Failure::Io)
     }
 
     /// Writes what stands before the messages, so that a file without an end has it too.
@@ -407,19 +424,34 @@ impl<'a> Attempt<'a> {
         Ok(written.sink.write(&bytes)?)
     }
 
-    /// Makes both files durable, then gives them their names.
-    fn commit(&self, file: NewFile, sidecar: Sidecar, stem: &str) -> io::Result<Written> {
-        let mut beside = NewFile::create(self.dir, &format!("{stem}.{SIDECAR_EXTENSION}"))?;
+    /// Makes the files durable, then gives them their names: the sidecar last, which has its place in the chain.
+    fn commit(
+        &self,
+        file: NewFile,
+        mut sidecar: Sidecar,
+        stem: &str,
+        mut link: Option<&mut dyn Link>,
+    ) -> io::Result<Written> {
+        file.sync()?;
+        sidecar.chain = link.as_mut().map(|link| link.next());
         let mut text = serde_json::to_vec_pretty(&sidecar)?;
         text.push(b'\n');
-        beside.write_all(&text)?;
-        file.sync()?;
-        beside.sync()?;
+        let beside = self.beside(stem, SIDECAR_EXTENSION, &text)?;
+        let signature = link.as_ref().and_then(|link| link.sign(&text));
+        let signature = signature
+            .map(|bytes| self.beside(stem, SIGNATURE_EXTENSION, &bytes))
+            .transpose()?;
         let path = file.commit()?;
-        let sidecar_path = beside
-            .commit()
-            .inspect_err(|_| drop(std::fs::remove_file(&path)))?;
+        let mut named = Named(vec![path.clone()]);
+        if let Some(signature) = signature {
+            named.0.push(signature.commit()?);
+        }
+        let sidecar_path = beside.commit()?;
+        named.0.clear();
         file::sync_dir(self.dir)?;
+        if let Some(link) = link {
+            link.linked(&text);
+        }
         Ok(Written {
             path,
             sidecar: sidecar_path,
@@ -428,6 +460,25 @@ impl<'a> Attempt<'a> {
             events: sidecar.events,
             verdict: sidecar.verdict,
         })
+    }
+
+    /// Writes a file beside the dump, durable under its temporary name.
+    fn beside(&self, stem: &str, extension: &str, bytes: &[u8]) -> io::Result<NewFile> {
+        let mut file = NewFile::create(self.dir, &format!("{stem}.{extension}"))?;
+        file.write_all(bytes)?;
+        file.sync()?;
+        Ok(file)
+    }
+}
+
+/// Files that have their names already; without the rest of the dump they go again.
+struct Named(Vec<PathBuf>);
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            let _ = file::remove_file(path);
+        }
     }
 }
 

@@ -34,7 +34,7 @@ pub use damage::{Damage, Damages, Flaw};
 pub use dump::{Dump, ReadError};
 pub use events::{Entry, Events};
 pub use lookup::{Lookup, Place};
-pub use verify::{Report, Seal, State, verify, verify_alone};
+pub use verify::{Report, Seal, Signature, State, verify, verify_alone, verify_signed};
 
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@
 //! event is the message that its topic promises; the counts of the summary against what is there; and, with a sidecar,
 //! its length and SHA-256 against the file, and its incident against the one in the file. Without a sidecar a changed file
 //! whose CRCs were made again looks complete: [`Seal::Missing`] says that nothing vouched for it. A sidecar is a file like
-//! any other: who can change both can forge both.
+//! any other: who can change both can forge both, unless it is [signed](Signature).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,8 +23,9 @@ use super::dump::{Dump, ReadError};
 use super::messages::Counts;
 use super::summary::Summary;
 use super::wire::Statistics;
-use crate::dump::Derived;
+use crate::dump::{Derived, SIGNATURE_EXTENSION};
 use crate::incident::Incident;
+use crate::sign::{PublicKey, SIGNATURE_BYTES};
 
 /// Bytes read at a time for the checksums.
 const READ_BYTES: usize = 1 << 20;
@@ -58,6 +59,20 @@ pub enum Seal {
     Unreadable,
 }
 
+/// What signs the sidecar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Signature {
+    /// Nothing does.
+    Missing,
+    /// Something does, and no key was given to check it.
+    Unchecked,
+    /// The key that was given.
+    Matches,
+    /// Not that key, or not this sidecar.
+    Differs,
+}
+
 /// What was found.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -67,6 +82,8 @@ pub struct Report {
     pub state: State,
     /// What the sidecar says.
     pub sidecar: Seal,
+    /// What signs that.
+    pub signature: Signature,
     /// Length of the file in bytes.
     pub bytes: u64,
     /// SHA-256 of the file, in hex.
@@ -100,12 +117,59 @@ struct Sidecar {
 ///
 /// [`ReadError`]: the file cannot be read, or is no dump at all.
 pub fn verify(path: &Path, progress: &mut dyn FnMut(u64)) -> Result<Report, ReadError> {
-    let sidecar = sidecar(path);
+    verify_signed(path, None, progress)
+}
+
+/// The same; with a key the sidecar must be signed by it.
+///
+/// # Errors
+///
+/// As [`verify`].
+pub fn verify_signed(
+    path: &Path,
+    key: Option<&PublicKey>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Report, ReadError> {
     let dump = Dump::open(path)?;
-    examine(&dump, sidecar, progress).map_err(|source| ReadError::Io {
+    let text = text_of_sidecar(path);
+    let signature = match &text {
+        Ok(text) => signature(path, text, key),
+        Err(_) => Signature::Missing,
+    };
+    let sidecar = text.and_then(|text| serde_json::from_slice(&text).map_err(|_| Seal::Unreadable));
+    let report = examine(&dump, sidecar, progress).map_err(|source| ReadError::Io {
         path: path.to_owned(),
         source,
-    })
+    });
+    let mut report = report?;
+    report.signature = signature;
+    let doubt = match signature {
+        Signature::Missing if key.is_some() => "no signature of its sidecar",
+        Signature::Differs => "the signature is not by this key, or not of this sidecar",
+        Signature::Missing | Signature::Unchecked | Signature::Matches => return Ok(report),
+    };
+    report.contradictions.push(doubt.to_owned());
+    if report.state == State::Complete {
+        report.state = State::Tampered;
+    }
+    Ok(report)
+}
+
+/// Compares the signature beside a dump with the text of its sidecar.
+fn signature(path: &Path, text: &[u8], key: Option<&PublicKey>) -> Signature {
+    let path = path.with_extension(SIGNATURE_EXTENSION);
+    let signature = match std::fs::symlink_metadata(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Signature::Missing,
+        Ok(metadata) if metadata.is_file() && metadata.len() == SIGNATURE_BYTES as u64 => {
+            std::fs::read(&path).ok()
+        }
+        Ok(_) | Err(_) => None,
+    };
+    match (signature, key) {
+        (Some(signature), Some(key)) if key.has_signed(text, &signature) => Signature::Matches,
+        (_, Some(_)) => Signature::Differs,
+        (_, None) => Signature::Unchecked,
+    }
 }
 
 /// Checks an open dump by itself, without its sidecar.
@@ -118,17 +182,14 @@ pub fn verify_alone(dump: &Dump) -> io::Result<Report> {
 }
 
 /// Reads the sidecar of a dump.
-fn sidecar(path: &Path) -> Result<Sidecar, Seal> {
+fn text_of_sidecar(path: &Path) -> Result<Vec<u8>, Seal> {
     let path = path.with_extension("json");
     match std::fs::metadata(&path) {
         Ok(metadata) if metadata.is_file() && metadata.len() <= SIDECAR_BYTES_MAX => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Seal::Missing),
         _ => return Err(Seal::Unreadable),
     }
-    std::fs::read(&path)
-        .ok()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-        .ok_or(Seal::Unreadable)
+    std::fs::read(&path).map_err(|_| Seal::Unreadable)
 }
 
 fn examine(
@@ -199,6 +260,7 @@ fn examine(
         path: dump.path().to_owned(),
         state,
         sidecar: seal,
+        signature: Signature::Missing,
         bytes: dump.bytes(),
         sha256: sums.sha256,
         events: seen,

@@ -5,18 +5,24 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::statvfs;
+use serde_json::{Map, Value};
 use thiserror::Error;
 
 use super::annotations::Annotations;
 use super::catalog::{Access, Catalog, CatalogError, ChangeError, Counted, FindError, Unwritten};
-use super::directory::dumps;
+use super::chain::{Ledger, Linking};
+use super::directory::{Entry, dumps, entry_at, read_plain};
 use super::eviction::{Bounds, Candidate, decide};
 use super::lock::Turn;
-use crate::dump::{DUMP_EXTENSION, SIDECAR_EXTENSION, TEMPORARY_PREFIX, copy_file};
+use crate::dump::{
+    DUMP_EXTENSION, Link, SIDECAR_EXTENSION, SIGNATURE_EXTENSION, TEMPORARY_PREFIX, copy_file,
+    write_file,
+};
+use crate::sign::SigningKey;
 use crate::units::bytes;
 
 /// What is set aside for the files beside a dump, in bytes.
@@ -25,6 +31,8 @@ const BESIDE_BYTES: u64 = 64 << 10;
 const STEP_BYTES: u64 = 1 << 20;
 /// How long a person's change may take; the dump does not wait for longer.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Longest sidecar that is taken over, in bytes.
+const SIDECAR_BYTES_MAX: u64 = 16 << 20;
 /// Most evictions that wait for a catalog that can be written.
 const PENDING_MAX: usize = 1024;
 
@@ -104,6 +112,7 @@ pub struct Store {
     state_dir: PathBuf,
     directory: PathBuf,
     budget: Budget,
+    key: Option<Arc<SigningKey>>,
     memory: Mutex<Memory>,
 }
 
@@ -144,6 +153,7 @@ impl Store {
             state_dir: state_dir.to_owned(),
             directory: state_dir.join("dumps"),
             budget,
+            key: None,
             memory: Mutex::default(),
         };
         if let Err(error) = store.prepare() {
@@ -156,6 +166,18 @@ impl Store {
             ));
         }
         Ok(store)
+    }
+
+    /// The same, whose dumps are signed by a key.
+    #[must_use]
+    pub fn with_key(mut self, key: Option<Arc<SigningKey>>) -> Self {
+        self.key = key;
+        self
+    }
+
+    /// Returns what links the next dump to those before it, and signs it.
+    pub fn link(&self) -> impl Link + '_ {
+        Linking::new(&self.directory, self.key.as_deref(), PATIENCE)
     }
 
     /// Returns the directory.
@@ -214,19 +236,36 @@ impl Store {
         let mut fetched = 0;
         for entry in dumps(from).map_err(failed)? {
             let file = entry.path.file_name().unwrap_or_default();
-            if !self.directory.join(file).exists() {
+            if entry_at(&self.directory.join(file)).is_none() {
                 if self.make_room(entry.bytes)?.dump_bytes < entry.bytes {
                     continue;
                 }
-                // That first: alone it is no dump.
-                for path in [entry.sidecar_path(), entry.path.clone()] {
-                    copy_file(&path, &self.directory).map_err(failed)?;
-                }
+                self.adopt(&entry).map_err(failed)?;
             }
+            let _turn = Turn::take(from, PATIENCE);
             entry.remove().map_err(failed)?;
             fetched += 1;
         }
         Ok(fetched)
+    }
+
+    /// Copies a dump of another directory, and links it to those of this one.
+    fn adopt(&self, entry: &Entry) -> io::Result<()> {
+        let beside = |path: &Path| self.directory.join(path.file_name().unwrap_or_default());
+        let text = read_plain(&entry.sidecar_path(), SIDECAR_BYTES_MAX)?;
+        let mut sidecar: Map<String, Value> = serde_json::from_slice(&text)?;
+        let mut link = self.link();
+        sidecar.insert("chain".to_owned(), serde_json::to_value(link.next())?);
+        let mut text = serde_json::to_vec_pretty(&sidecar)?;
+        text.push(b'\n');
+        // The dump last: alone the others are none.
+        if let Some(signature) = link.sign(&text) {
+            write_file(&beside(&entry.signature_path()), &signature)?;
+        }
+        write_file(&beside(&entry.sidecar_path()), &text)?;
+        copy_file(&entry.path, &self.directory)?;
+        link.linked(&text);
+        Ok(())
     }
 
     /// Tells whether a dump may go on growing: there is free space beyond what is to stay free, perhaps because another dump
@@ -439,7 +478,10 @@ impl Store {
             .recursive(true)
             .mode(0o700)
             .create(&self.directory)?;
-        fs::set_permissions(&self.directory, fs::Permissions::from_mode(0o700))?;
+        // Where it is a link to somewhere else, that is somebody's to decide.
+        if fs::symlink_metadata(&self.directory)?.is_dir() {
+            fs::set_permissions(&self.directory, fs::Permissions::from_mode(0o700))?;
+        }
         // A person's note may be in the making.
         let _turn = Turn::take(&self.directory, PATIENCE);
         for file in fs::read_dir(&self.directory)? {
@@ -469,7 +511,7 @@ impl Store {
                 }
             }
         }
-        Ok(())
+        Ledger::catch_up(&self.directory)
     }
 
     fn say(&self, sentence: String) {
@@ -488,15 +530,23 @@ impl Store {
     }
 }
 
-/// Returns the name that an unfinished file is to have after all: that of a sidecar whose dump has its name already. Both were
-/// durable before either got its name.
+/// Returns the name that an unfinished file is to have after all: that of a sidecar, or of its signature, whose dump has its
+/// name already. All were durable before one of them got its name.
 fn finished(unfinished: &Path) -> Option<PathBuf> {
     let name = unfinished.file_name()?.to_str()?;
     let target = unfinished.with_file_name(name.strip_prefix(TEMPORARY_PREFIX)?);
-    let is_sidecar = target.extension()? == SIDECAR_EXTENSION;
-    let dump = target.with_extension(DUMP_EXTENSION);
-    let is_there = |path: &Path| path.symlink_metadata().is_ok();
-    (is_sidecar && is_there(&dump) && !is_there(&target)).then_some(target)
+    let beside = [SIDECAR_EXTENSION, SIGNATURE_EXTENSION];
+    let stem = beside.into_iter().find_map(|extension| {
+        let target = target.to_str()?;
+        target.strip_suffix(extension)?.strip_suffix('.')
+    })?;
+    let dump = PathBuf::from(format!("{stem}.{DUMP_EXTENSION}"));
+    let is_file = |path: &Path| {
+        path.symlink_metadata()
+            .is_ok_and(|metadata| metadata.is_file())
+    };
+    let is_free = target.symlink_metadata().is_err();
+    (is_file(unfinished) && is_file(&dump) && is_free).then_some(target)
 }
 
 /// Tells whether it may be otherwise later, without anybody changing the configuration.

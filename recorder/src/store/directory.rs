@@ -12,8 +12,15 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{AtFlags, FileType, Stat, statat};
 
 use super::annotations::ANNOTATIONS_EXTENSION;
-use crate::dump::{DUMP_EXTENSION, SIDECAR_EXTENSION, TEMPORARY_PREFIX};
+use super::chain::Ledger;
+use crate::dump::{DUMP_EXTENSION, SIDECAR_EXTENSION, SIGNATURE_EXTENSION, TEMPORARY_PREFIX};
 
+/// Extensions of what stands beside a dump.
+const BESIDE: [&str; 3] = [
+    SIDECAR_EXTENSION,
+    ANNOTATIONS_EXTENSION,
+    SIGNATURE_EXTENSION,
+];
 /// Bytes of a block as `stat` counts them.
 const BLOCK_BYTES: u64 = 512;
 
@@ -51,15 +58,36 @@ impl Entry {
         self.path.with_extension(ANNOTATIONS_EXTENSION)
     }
 
+    /// Returns the path of the signature of the file that says what it is.
+    pub fn signature_path(&self) -> PathBuf {
+        self.path.with_extension(SIGNATURE_EXTENSION)
+    }
+
     /// Returns how much of the directory it takes, in bytes.
     pub fn total_bytes(&self) -> u64 {
         self.bytes + self.beside_bytes
     }
 
-    /// Removes the dump and what is beside it, that first: what is left if that is all that happens is still a dump.
+    /// Removes the dump and what is beside it, that first: what is left if that is all that happens is still a dump. The chain
+    /// knows of it before, or, on a disk that is full until then, after.
     pub fn remove(&self) -> io::Result<()> {
+        let removal = Ledger::removal(self);
+        let is_noted = removal.note().is_ok();
+        self.remove_files()?;
+        match is_noted {
+            true => Ok(()),
+            // That it is gone counts for more.
+            false => {
+                let _ = removal.note();
+                Ok(())
+            }
+        }
+    }
+
+    fn remove_files(&self) -> io::Result<()> {
         for path in [
             self.annotations_path(),
+            self.signature_path(),
             self.sidecar_path(),
             self.path.clone(),
         ] {
@@ -99,8 +127,7 @@ pub fn dumps(directory: &Path) -> io::Result<Vec<Entry>> {
 pub(super) fn entry_at(path: &Path) -> Option<Entry> {
     let directory = path.parent()?;
     let name = path.file_name()?.to_owned();
-    let beside = [SIDECAR_EXTENSION, ANNOTATIONS_EXTENSION];
-    let mut names: BTreeSet<OsString> = beside
+    let mut names: BTreeSet<OsString> = BESIDE
         .map(|extension| Path::new(&name).with_extension(extension).into())
         .into();
     names.insert(name.clone());
@@ -136,7 +163,7 @@ fn entry(
         stamp: String::new(),
     };
     stamp(&mut entry.stamp, &dump);
-    for extension in [SIDECAR_EXTENSION, ANNOTATIONS_EXTENSION] {
+    for extension in BESIDE {
         let beside = path.with_extension(extension);
         if !names.contains(beside.as_os_str()) {
             entry.stamp.push('-');
@@ -182,7 +209,7 @@ fn stamp(stamp: &mut String, stat: &Stat) {
 /// # Errors
 ///
 /// What the file system reports, [`io::ErrorKind::InvalidInput`] for what is no such file.
-pub(super) fn read_plain(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read_plain(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let file = OpenOptions::new()
         .read(true)

@@ -6,6 +6,7 @@
 mod annotations;
 mod budget;
 mod catalog;
+mod chain;
 mod directory;
 mod eviction;
 mod lock;
@@ -16,4 +17,6 @@ pub use catalog::{
     Access, By, Catalog, CatalogError, Change, ChangeError, Counted, Filter, FindError, Record,
     SEVERITIES, State, Trend, Unwritten,
 };
+pub use chain::{ChainReport, check_chain};
+pub(crate) use directory::read_plain;
 pub use directory::{Entry, dumps};

@@ -1,8 +1,7 @@
 //! The dumps below some directories, and what is known of each without opening it twice.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::Read as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
@@ -142,8 +141,6 @@ fn row(entry: &Entry) -> Row {
 
 /// Reads the file beside a dump; `None` if it is missing, too long or none.
 fn sidecar(entry: &Entry) -> Option<Sidecar> {
-    let mut text = Vec::new();
-    let file = File::open(entry.sidecar_path()).ok()?;
-    file.take(SIDECAR_BYTES_MAX).read_to_end(&mut text).ok()?;
+    let text = store::read_plain(&entry.sidecar_path(), SIDECAR_BYTES_MAX).ok()?;
     serde_json::from_slice(&text).ok()
 }
