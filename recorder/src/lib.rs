@@ -33,6 +33,9 @@ pub mod rules;
 pub mod sample;
 pub mod sandbox;
 pub mod selftest;
+pub mod sign;
+#[cfg(test)]
+mod sim;
 pub mod store;
 pub mod symbol;
 pub mod units;
