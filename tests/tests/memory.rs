@@ -9,9 +9,9 @@ use recorder_tests::{Agent, Need, Options, Program, Workload, ready};
 const EVERYTHING: &str = "/sys/fs/cgroup/cgroup.procs";
 /// How often it runs out.
 const ROUNDS: usize = 8;
-/// By how much the agent's own memory may grow meanwhile, in KiB. Once it has dumped, it has what it needs; the rest is what
-/// the allocator keeps for the next dump.
-const GROWTH_KIB_MAX: i128 = 8 << 10;
+/// Most memory of the agent's own, in KiB. It grows with its windows, from 5 MiB to 15 once they hold the minute that is asked
+/// for, and stays there.
+const OWN_KIB_MAX: i128 = 24 << 10;
 /// Memory of its ring, in KiB: that of all lanes.
 const RING_KIB: i128 = 12 << 10;
 
@@ -55,7 +55,6 @@ fn the_agent_records_a_machine_that_runs_out_of_memory_again_and_again() {
         kib_of(&agent, "VmLck") >= RING_KIB,
         "the ring stays in memory"
     );
-    let mut first_kib = 0;
     let mut most_kib = 0;
     for round in 0..ROUNDS {
         // One that gives itself up, or several of which the kernel takes the largest, which are as important as any.
@@ -73,23 +72,14 @@ fn the_agent_records_a_machine_that_runs_out_of_memory_again_and_again() {
             dump.only("process.exit", victim.pid())
                 .expect("body.signal.name", "SIGKILL");
         }
-        let kib = kib_of(&agent, "RssAnon");
-        if round == 1 {
-            first_kib = kib;
-        }
-        most_kib = most_kib.max(kib);
+        most_kib = most_kib.max(kib_of(&agent, "RssAnon"));
     }
-    let last_kib = kib_of(&agent, "RssAnon");
     // Past the test runner, which would keep it to itself.
     let _ = writeln!(
         std::io::stdout(),
-        "memory of the agent's own: {first_kib} KiB after two rounds, {last_kib} KiB after all, {most_kib} KiB at most"
+        "memory of the agent's own: {most_kib} KiB at most"
     );
-    let growth = last_kib - first_kib;
-    assert!(
-        growth < GROWTH_KIB_MAX,
-        "it has grown by {growth} KiB from {first_kib}, and had {most_kib} at most"
-    );
+    assert!(most_kib < OWN_KIB_MAX, "it has {most_kib} KiB");
     let status = agent.status();
     for lane in status.all("lanes") {
         lane.expect("dropped", 0);
