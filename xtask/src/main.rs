@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod dist;
 mod exec;
+mod fuzz;
 mod linker;
 mod packages;
 mod paths;
@@ -33,6 +34,8 @@ enum Xtask {
     Run(run::Options),
     /// Build, then run all tests; the end-to-end tests need root
     Test(test::Options),
+    /// Let the fuzz targets run: the decoders and parsers, on bytes that find their way
+    Fuzz(fuzz::Options),
     /// Build, then run the end-to-end tests on the kernels of distributions, in emulated machines
     Vm(vm::Options),
     /// Make the Debian package, and prove that it works
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Xtask::Build => build::run(),
         Xtask::Run(options) => run::run(&options),
         Xtask::Test(options) => test::run(&options),
+        Xtask::Fuzz(options) => fuzz::run(&options),
         Xtask::Vm(options) => vm::run(&options),
         Xtask::Dist(options) => dist::run(&options),
         Xtask::Bench(options) => bench::run(&options),

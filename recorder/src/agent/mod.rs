@@ -344,7 +344,7 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
         },
         live,
         state_dir: paths.state_dir.clone(),
-        counters,
+        runs: Box::new(move || counters.runs()),
         measuring: tokio::sync::Mutex::default(),
         log,
     };

@@ -23,7 +23,7 @@ use crate::evidence::builtin::process_start_boot_ns;
 use crate::health::{Reason, Word};
 use crate::incident::Subject;
 use crate::ingest::{self, Command, Commands};
-use crate::kernel::{Counters, Measuring};
+use crate::kernel::{Measuring, Runs};
 use crate::live::Live;
 use crate::rules::Rehearsal;
 
@@ -51,8 +51,8 @@ pub struct Agent {
     pub live: Live,
     /// Where the dumps and their catalog are.
     pub state_dir: PathBuf,
-    /// What the probes count.
-    pub counters: Arc<Counters>,
+    /// Says how often each program of the probes ran, and how long, whenever that was measured.
+    pub runs: Box<dyn Fn() -> Vec<(String, Runs)> + Send + Sync>,
     /// Held while the probes are measured.
     pub measuring: Mutex<()>,
     /// Where it is said who changed what.
@@ -214,9 +214,9 @@ async fn measure(agent: &Agent, span: Duration) -> Result<Measurement, Response>
         let error = format!("the kernel does not measure its programs: {error}");
         failure(StatusCode::SERVICE_UNAVAILABLE, error)
     })?;
-    let before = agent.counters.runs();
+    let before = (agent.runs)();
     sleep(span).await;
-    let after = agent.counters.runs();
+    let after = (agent.runs)();
     drop(measuring);
     let programs = after.into_iter().map(|(program, now)| {
         let before = before.iter().find(|(name, _)| *name == program);

@@ -87,6 +87,15 @@ pub(super) fn channel() -> io::Result<(Commands, Inbox)> {
 }
 
 impl Commands {
+    /// Returns a way to a data plane that has ended.
+    ///
+    /// # Errors
+    ///
+    /// If no descriptor is left.
+    pub fn to_nobody() -> io::Result<Self> {
+        channel().map(|(commands, _)| commands)
+    }
+
     /// Sends a command; false if the data plane has ended or does not keep up.
     pub fn send(&self, command: Command) -> bool {
         let sent = self.sender.try_send(command).is_ok();
