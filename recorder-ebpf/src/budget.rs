@@ -3,19 +3,15 @@
 //! The agent decides; here it is one load, in the probes of programs that begin and processes that end. No probe of failures
 //! looks at it.
 
-use recorder_ebpf::abi::{EventKind, KIND_SLOTS, Saving};
+use recorder_ebpf::abi::{EventKind, KIND_SLOTS, Saving, Switch};
 
 use crate::emit::add_one;
-use crate::maps::{LANE_STATS, SAVINGS};
+use crate::maps::{LANE_STATS, switch};
 
 /// How many of [`Saving::ALL`] are in force.
 #[inline(always)]
 pub fn savings() -> u32 {
-    match SAVINGS.get_ptr(0) {
-        // SAFETY: a value of the map, readable while the program runs. The agent changes it at any time: it is read once.
-        Some(savings) => unsafe { savings.read_volatile() },
-        None => 0,
-    }
+    switch(Switch::Savings)
 }
 
 /// Whether this is left out, with so many savings in force.

@@ -9,10 +9,10 @@ use aya_ebpf::helpers::generated::{
     bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, bpf_ringbuf_output, bpf_ringbuf_query,
     bpf_ringbuf_reserve, bpf_ringbuf_submit,
 };
-use recorder_ebpf::abi::{EventKind, HEADER_OWN, Header, KIND_SLOTS, Lane, LaneStats};
+use recorder_ebpf::abi::{EventKind, HEADER_OWN, Header, KIND_SLOTS, Lane, LaneStats, Switch};
 
 use crate::kernel::Task;
-use crate::maps::{FAILURE_RING, LANE_STATS, LIFECYCLE_RING};
+use crate::maps::{FAILURE_RING, LANE_STATS, LIFECYCLE_RING, switch};
 use crate::throttle::is_throttled;
 
 /// Bytes in the lifecycle ring above which its reader is woken before its next tick.
@@ -156,11 +156,12 @@ impl Attempt {
         }
     }
 
-    /// A reader is never woken for an ordinary record: that costs more than all the rest, and it looks by itself soon enough.
+    /// A reader is never woken for an ordinary record while it looks by itself soon enough: that costs more than all the rest.
     #[inline(always)]
     fn wake_flags(&self) -> u64 {
         let lane = self.kind.lane();
-        let wake = lane as u8 == Lane::Failure as u8 || self.is_filling();
+        let wake =
+            lane as u8 == Lane::Failure as u8 || self.is_filling() || switch(Switch::Waking) != 0;
         u64::from(if wake {
             BPF_RB_FORCE_WAKEUP
         } else {

@@ -1,17 +1,26 @@
 //! What the probes must be told about the running kernel.
 //!
-//! No offset is compiled in. The agent resolves each field against the running kernel's type information and passes it as a
-//! frozen global of the same name; the verifier then checks every load against the kernel's own types and refuses a wrong
-//! one. One list serves both sides: the probes make globals of it, the agent a table.
+//! No offset is compiled in. The instructions of the object have the number of a field where its offset is to stand, beyond a
+//! mark; the agent resolves each field against the running kernel's type information and writes the offset there before it
+//! loads the object. The verifier then checks every load against the kernel's own types and refuses a wrong one. One list
+//! serves both sides: the probes number it, the agent has it as a table. Other facts are frozen globals.
 
-/// Value of a global whose field, or fact, the running kernel does not have.
+/// Offset of a field, or value of a global, that the running kernel does not have.
 pub const ABSENT: u32 = u32::MAX;
+
+/// What the number of a field is added to where an instruction loads it: a displacement.
+///
+/// Larger than any that is meant: no structure of the probes' own is as large.
+pub const DISPLACEMENT_MARK: i16 = 0x7e00;
+
+/// What the number of a field is added to where an instruction has its offset as a number.
+pub const NUMBER_MARK: i32 = 0x7e5f_0000;
 
 /// A field of the kernel that the probes read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field {
-    /// Name of the global that holds its offset in bytes.
-    pub global: &'static str,
+    /// Its name in the probes.
+    pub name: &'static str,
     /// The kernel's structure.
     pub structure: &'static str,
     /// Path of members inside it, separated by dots.
@@ -197,18 +206,20 @@ macro_rules! concat_path {
 }
 
 const fn field(
-    global: &'static str,
+    name: &'static str,
     structure: &'static str,
     member: &'static str,
     optional: bool,
 ) -> Field {
     Field {
-        global,
+        name,
         structure,
         member,
         optional,
     }
 }
 
-/// Every field, as a table.
+/// Every field, as a table: the number of a field is its index.
 pub const FIELDS: &[Field] = for_each_field!(table);
+
+const _: () = assert!(FIELDS.len() <= (i16::MAX - DISPLACEMENT_MARK) as usize);

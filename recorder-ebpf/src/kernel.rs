@@ -6,22 +6,26 @@
 //! Kernels before 5.11 give a program the running task as a mere number. The object for them is built with the feature
 //! `untyped`: there, [`load`] copies as well.
 
-use aya_ebpf::Global;
 #[cfg(feature = "untyped")]
 use aya_ebpf::helpers::generated::bpf_get_current_task as bpf_get_current_task_btf;
 #[cfg(not(feature = "untyped"))]
 use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+#[cfg(not(feature = "untyped"))]
+use core::arch::asm;
 use core::ffi::c_void;
 use recorder_ebpf::abi::{Lineage, PROCESS_ADOPTED, PROCESS_FORKED};
 use recorder_ebpf::fields::ABSENT;
+#[cfg(not(feature = "untyped"))]
+use recorder_ebpf::fields::DISPLACEMENT_MARK;
 
 use crate::globals::{
     AGENT, CGROUP_NODE, COUNTER_BYTES, CRED_GID, CRED_UID, CSS_CGROUP, CSS_SET_CGROUP,
-    CSS_SET_SUBSYS, MEMORY_SUBSYSTEM, MM_RSS_COUNTS, MM_RSS_STAT, NODE_ID, PERCPU_COUNTER_COUNT,
-    PID_LEVEL, PID_NUMBERS, PLACING_HIERARCHY, SIGNAL_FLAGS, SIGNAL_THREAD, SUBREAPER_BIT,
-    TASK_CGROUPS, TASK_COMM, TASK_CRED, TASK_FLAGS, TASK_LEADER, TASK_LOGIN_UID, TASK_PARENT,
-    TASK_PID, TASK_SESSION, TASK_SIGNAL, TASK_START, TASK_TGID, TASK_THREAD_PID, UPID_BYTES,
+    CSS_SET_SUBSYS, MEMORY_SUBSYSTEM, MM_RSS_COUNTS, MM_RSS_STAT, NODE_ID, Offset,
+    PERCPU_COUNTER_COUNT, PID_LEVEL, PID_NUMBERS, PLACING_HIERARCHY, SIGNAL_FLAGS, SIGNAL_THREAD,
+    SUBREAPER_BIT, TASK_CGROUPS, TASK_COMM, TASK_CRED, TASK_FLAGS, TASK_LEADER, TASK_LOGIN_UID,
+    TASK_PARENT, TASK_PID, TASK_SESSION, TASK_SIGNAL, TASK_START, TASK_TGID, TASK_THREAD_PID,
+    UPID_BYTES,
 };
 
 /// Bytes of the numbers of one pid, one for each level of namespaces: no more than 33 of 16 bytes.
@@ -35,9 +39,43 @@ const ANCESTORS_MAX: usize = 8;
 /// A pointer to a kernel structure whose type the verifier knows.
 pub type Object = *const u8;
 
-/// Loads the field at `offset` of `object`.
+/// Loads a field of `object`: one instruction, whose displacement the agent sets.
 #[inline(always)]
-pub fn load<T: Copy>(object: Object, offset: &Global<u32>) -> T {
+#[cfg(not(feature = "untyped"))]
+pub fn load<T: Copy, const FIELD: i16>(object: Object, _: &Offset<FIELD>) -> T {
+    macro_rules! load {
+        ($instruction:literal) => {{
+            let value: u64;
+            // SAFETY: as in [`load_at`].
+            unsafe {
+                asm!(
+                    $instruction,
+                    value = out(reg) value,
+                    object = in(reg) object,
+                    field = const DISPLACEMENT_MARK + FIELD,
+                    options(readonly, nostack, preserves_flags),
+                );
+            }
+            value
+        }};
+    }
+    let value = match size_of::<T>() {
+        1 => load!("{value} = *(u8 *)({object} + {field})"),
+        2 => load!("{value} = *(u16 *)({object} + {field})"),
+        4 => load!("{value} = *(u32 *)({object} + {field})"),
+        _ => {
+            const { assert!(size_of::<T>() <= 8, "a word at most") };
+            load!("{value} = *(u64 *)({object} + {field})")
+        }
+    };
+    // SAFETY: fields are numbers and addresses, any of which is valid; the lowest bytes come first on this machine.
+    unsafe { core::mem::transmute_copy(&value) }
+}
+
+/// Copies a field of `object`; zeros if it cannot be read.
+#[inline(always)]
+#[cfg(feature = "untyped")]
+pub fn load<T: Copy, const FIELD: i16>(object: Object, offset: &Offset<FIELD>) -> T {
     load_at(object, offset.load())
 }
 
@@ -65,19 +103,19 @@ pub fn load_at<T: Copy>(object: Object, offset: u32) -> T {
 
 /// Whether the running kernel has this field.
 #[inline(always)]
-pub fn has(offset: &Global<u32>) -> bool {
+pub fn has<const FIELD: i16>(offset: &Offset<FIELD>) -> bool {
     offset.load() != ABSENT
 }
 
 /// Loads an optional field, zero if the running kernel does not have it.
 #[inline(always)]
-pub fn load_or_zero(object: Object, offset: &Global<u32>) -> u64 {
+pub fn load_or_zero<const FIELD: i16>(object: Object, offset: &Offset<FIELD>) -> u64 {
     if has(offset) { load(object, offset) } else { 0 }
 }
 
 /// Returns the address of the field at `offset` of the structure at `address`.
 #[inline(always)]
-pub fn address(object: Object, offset: &Global<u32>) -> u64 {
+pub fn address<const FIELD: i16>(object: Object, offset: &Offset<FIELD>) -> u64 {
     object as u64 + u64::from(offset.load())
 }
 
@@ -190,7 +228,7 @@ impl Task {
         let mut found = 0;
         for _ in 0..ANCESTORS_MAX {
             ancestor = load(ancestor, &TASK_PARENT);
-            let mut same = u64::from(load::<u32>(ancestor, &TASK_TGID) ^ agent);
+            let mut same = u64::from(load::<u32, _>(ancestor, &TASK_TGID) ^ agent);
             // SAFETY: arithmetic in a register: one below zero has the highest bit set, and no other 32-bit difference has.
             unsafe {
                 core::arch::asm!("{same} += -1", "{same} >>= 63", same = inout(reg) same, options(pure, nomem, nostack));
@@ -229,11 +267,11 @@ impl Task {
     /// The `PROCESS_*` flags of the process that it leads.
     #[inline(always)]
     pub fn process_flags(self) -> u8 {
-        if load::<u32>(self.0, &TASK_FLAGS) & PF_FORKNOEXEC == 0 {
+        if load::<u32, _>(self.0, &TASK_FLAGS) & PF_FORKNOEXEC == 0 {
             return 0;
         }
         let parent: Object = load(self.parent().0, &TASK_SIGNAL);
-        let mut takes_in_orphans = load::<u32>(parent, &SIGNAL_FLAGS) & SIGNAL_UNKILLABLE != 0;
+        let mut takes_in_orphans = load::<u32, _>(parent, &SIGNAL_FLAGS) & SIGNAL_UNKILLABLE != 0;
         let bit = SUBREAPER_BIT.load();
         if bit == ABSENT {
             takes_in_orphans = true;

@@ -4,8 +4,8 @@ use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use recorder_ebpf::abi::{
     ARGV_BYTES_MAX, EXE_BYTES_MAX, Exec, FAULTS_MAX, FILENAME_BYTES_MAX, LaneStats, MAPPINGS_MAX,
-    Mapping, REGISTERS_MAX, SENDERS_MAX, STACK_MEMORY_BYTES_MAX, Sender, SignalFatal,
-    THROTTLES_MAX, Throttle, ThrottleKey,
+    Mapping, REGISTERS_MAX, SENDERS_MAX, STACK_MEMORY_BYTES_MAX, SWITCHES_MAX, Sender, SignalFatal,
+    Switch, THROTTLES_MAX, Throttle, ThrottleKey,
 };
 
 /// Default size of the failure lane's ring, for some 200 crashes with all of their stack before the reader's first look;
@@ -66,9 +66,19 @@ pub static THREADS: PerCpuArray<Threads, 2> = PerCpuArray::new();
 #[btf_map]
 pub static THROTTLES: HashMap<ThrottleKey, Throttle, THROTTLES_MAX> = HashMap::new();
 
-/// How many savings are in force: see [`Saving`](recorder_ebpf::abi::Saving). The agent writes it.
+/// What the agent tells the probes while they run, by [`Switch`](recorder_ebpf::abi::Switch).
 #[btf_map]
-pub static SAVINGS: Array<u32, 1> = Array::new();
+pub static SWITCHES: Array<u32, SWITCHES_MAX> = Array::new();
+
+/// Returns what the agent says of this now.
+#[inline(always)]
+pub fn switch(which: Switch) -> u32 {
+    match SWITCHES.get_ptr(which as u32) {
+        // SAFETY: a value of the map, readable while the program runs. The agent changes it at any time: it is read once.
+        Some(value) => unsafe { value.read_volatile() },
+        None => 0,
+    }
+}
 
 /// A process, uniquely.
 #[derive(Clone, Copy)]

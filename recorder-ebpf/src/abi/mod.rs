@@ -14,9 +14,9 @@ mod note;
 mod oom;
 mod process;
 mod sample;
-mod saving;
 mod signal;
 mod stats;
+mod switch;
 mod task;
 mod throttle;
 
@@ -37,7 +37,6 @@ pub use process::{
     PROCESS_ADOPTED, PROCESS_FORKED, PROCESS_REDUCED, TaskHung,
 };
 pub use sample::Sample;
-pub use saving::Saving;
 pub use signal::{
     Arch, BUILD_ID_LEN, Frame, MAPPING_EXECUTE, MAPPING_FILE, MAPPING_PATH_TRUNCATED, MAPPING_READ,
     MAPPING_SHARED, MAPPING_WRITE, Mapping, RECEIVED_BLOCKED, RECEIVED_HANDLED, RECEIVED_IGNORED,
@@ -45,5 +44,6 @@ pub use signal::{
     SIGNAL_HAS_SENDER, SIGNAL_RERAISED, SIGNAL_WAS_ASKED, Sender, SignalFatal, SignalSent,
 };
 pub use stats::{KIND_SLOTS, LaneStats};
+pub use switch::{SWITCHES_MAX, Saving, Switch};
 pub use task::{LIVE_FORKED, LIVE_KERNEL_THREAD, LIVE_THREADS_CUT, LiveProcess};
 pub use throttle::{THROTTLES_MAX, Throttle, ThrottleKey};

@@ -33,7 +33,7 @@ pub fn writeback_error(ctx: BtfTracePointContext) -> i32 {
     // Both loads before the choice: the compiler would otherwise choose the pointer and load once, through two types.
     let own: u32 = load(inode, &INODE_RDEV);
     let below: u32 = load(file_system, &SB_DEV);
-    let is_device = load::<u64>(file_system, &SB_MAGIC) == BDEVFS_MAGIC;
+    let is_device = load::<u64, _>(file_system, &SB_MAGIC) == BDEVFS_MAGIC;
     let device = if is_device { own } else { below };
     // The tracepoint's own argument is the state before the error.
     let errseq: u32 = load(mapping, &MAPPING_ERROR);

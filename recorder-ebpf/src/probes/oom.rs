@@ -44,7 +44,7 @@ pub fn record(victim: Task) {
         lineage: leader.lineage(),
         trigger_pid: trigger.pid(),
         trigger_tgid: trigger.tgid(),
-        oom_score_adj: i32::from(load::<i16>(signal, &SIGNAL_OOM_SCORE_ADJ)),
+        oom_score_adj: i32::from(load::<i16, _>(signal, &SIGNAL_OOM_SCORE_ADJ)),
         trigger_uid,
         // SAFETY: both are 16 bytes without padding.
         trigger_comm: unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(trigger.comm()) },

@@ -14,7 +14,7 @@ use crate::emit::{attempt_for, own, reserve, reserve_for};
 use crate::globals::{
     BPRM_FILENAME, CRED_EGID, CRED_EUID, DENTRY_NAME, DENTRY_PARENT, FILE_DENTRY, FILE_INODE,
     FILE_MNT, INODE_CTIME, INODE_CTIME_NSEC, INODE_CTIME_PRIVATE, INODE_CTIME_SEC, INODE_INO,
-    INODE_SB, MM_ARG_END, MM_ARG_START, MM_EXE_FILE, MOUNT_MNT, MOUNT_PARENT, MOUNT_POINT,
+    INODE_SB, MM_ARG_END, MM_ARG_START, MM_EXE_FILE, MOUNT_MNT, MOUNT_PARENT, MOUNT_POINT, Offset,
     PAGE_KIB, SB_DEV, SIGNAL_FLAGS, SIGNAL_GROUP_EXIT_CODE, SIGNAL_LIVE, SIGNAL_MAJ_FLT,
     SIGNAL_MAXRSS, SIGNAL_MIN_FLT, SIGNAL_NIVCSW, SIGNAL_NVCSW, SIGNAL_READ_BYTES, SIGNAL_RUNTIME,
     SIGNAL_STIME, SIGNAL_THREADS, SIGNAL_UTIME, SIGNAL_WRITE_BYTES, TASK_CRED, TASK_EXIT_CODE,
@@ -39,7 +39,9 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
     }
     let task = Task(ctx.arg(0));
     let program: Object = ctx.arg(2);
-    let mm = load(task.0, &TASK_MM);
+    // What executes leads its process. All pointers by way of the leader: see `Task::leader`.
+    let leader = task.leader();
+    let mm = load(leader.0, &TASK_MM);
     let exe: Object = load(mm, &MM_EXE_FILE);
     let Some(executed) = EXECUTED.get_ptr_mut(0) else {
         return 0;
@@ -72,7 +74,7 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
         flags |= EXEC_FILENAME_TRUNCATED;
     }
     let start: u64 = load(mm, &MM_ARG_START);
-    let mut argv_len = load::<u64>(mm, &MM_ARG_END).wrapping_sub(start);
+    let mut argv_len = load::<u64, _>(mm, &MM_ARG_END).wrapping_sub(start);
     if leaves_out(savings, Saving::Argv) {
         argv_len = 0;
         flags |= PROCESS_REDUCED;
@@ -97,7 +99,6 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
     let strings_len =
         unknown(exe_len + filename_len + argv_len + 7) & (EXEC_STRINGS_BYTES as u64 - 8);
     let len = size_of::<Exec>() as u64 + strings_len;
-    let leader = task.leader();
     let Some(attempt) = attempt_for(EventKind::ProcessExec, leader) else {
         return 0;
     };
@@ -136,13 +137,13 @@ fn changed(inode: Object) -> (u64, u32) {
         return (seconds, load(inode, &INODE_CTIME_NSEC));
     }
     // Before 6.11 both are in one structure, two words long, which was renamed in 6.6.
-    for both in [&INODE_CTIME, &INODE_CTIME_PRIVATE] {
-        if has(both) {
-            let nanoseconds: u64 = load_at(inode, both.load() + 8);
-            return (load(inode, both), nanoseconds as u32);
-        }
-    }
-    (0, 0)
+    let both = match (has(&INODE_CTIME), has(&INODE_CTIME_PRIVATE)) {
+        (true, _) => INODE_CTIME.load(),
+        (false, true) => INODE_CTIME_PRIVATE.load(),
+        (false, false) => return (0, 0),
+    };
+    let nanoseconds: u64 = load_at(inode, both + 8);
+    (load_at(inode, both), nanoseconds as u32)
 }
 
 const _: () = assert!(
@@ -252,7 +253,7 @@ fn names(dentry: u64) -> (u64, u64) {
 
 /// Copies a word that lies `offset` bytes beyond an address; zero if it cannot be read.
 #[inline(always)]
-fn word(address: u64, offset: &aya_ebpf::Global<u32>) -> u64 {
+fn word<const FIELD: i16>(address: u64, offset: &Offset<FIELD>) -> u64 {
     read(address + u64::from(offset.load()))
 }
 
@@ -263,7 +264,7 @@ fn word(address: u64, offset: &aya_ebpf::Global<u32>) -> u64 {
 pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
     let task = Task(ctx.arg(0));
     let signal: Object = load(task.0, &TASK_SIGNAL);
-    if load::<u32>(signal, &SIGNAL_LIVE) != 0 {
+    if load::<u32, _>(signal, &SIGNAL_LIVE) != 0 {
         return 0;
     }
     let leader = Task::leader_of(signal);
@@ -275,7 +276,7 @@ pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
     if !leaves_out(savings(), Saving::ExitDetail) {
         reduced = 0;
         usage = Usage::of_dead_threads(signal);
-        if load::<u32>(signal, &SIGNAL_THREADS) == 1 {
+        if load::<u32, _>(signal, &SIGNAL_THREADS) == 1 {
             usage.add(&Usage::of_thread(task));
         } else if let Some(others) = threads::sum(Walker::Exit, signal) {
             usage.add_listed(others);
@@ -304,7 +305,7 @@ pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
         system_ns,
         read_bytes: usage.read_bytes,
         write_bytes: usage.write_bytes,
-        max_rss_kib: (load::<u64>(signal, &SIGNAL_MAXRSS) as u32).wrapping_mul(PAGE_KIB.load()),
+        max_rss_kib: (load::<u64, _>(signal, &SIGNAL_MAXRSS) as u32).wrapping_mul(PAGE_KIB.load()),
         status,
         parent_tgid: leader.parent().tgid(),
         minor_faults: usage.minor_faults as u32,
@@ -337,10 +338,15 @@ impl Usage {
     /// What the threads used that are already gone.
     #[inline(always)]
     fn of_dead_threads(signal: Object) -> Self {
+        let runtime_ns = load(signal, &SIGNAL_RUNTIME);
+        // Most processes have one thread: none has run that is gone.
+        if runtime_ns == 0 {
+            return Self::default();
+        }
         Self {
             user_ns: load(signal, &SIGNAL_UTIME),
             system_ns: load(signal, &SIGNAL_STIME),
-            runtime_ns: load(signal, &SIGNAL_RUNTIME),
+            runtime_ns,
             read_bytes: load_or_zero(signal, &SIGNAL_READ_BYTES),
             write_bytes: load_or_zero(signal, &SIGNAL_WRITE_BYTES),
             minor_faults: load(signal, &SIGNAL_MIN_FLT),

@@ -4,8 +4,8 @@
 //! verifier, which checks it once, and which is called again for as long as there are more threads.
 
 use crate::globals::{
-    SIGNAL_THREAD_HEAD, TASK_MAJ_FLT, TASK_MIN_FLT, TASK_NIVCSW, TASK_NVCSW, TASK_READ_BYTES,
-    TASK_RUNTIME, TASK_STIME, TASK_THREAD_NODE, TASK_UTIME, TASK_WRITE_BYTES,
+    Offset, SIGNAL_THREAD_HEAD, TASK_MAJ_FLT, TASK_MIN_FLT, TASK_NIVCSW, TASK_NVCSW,
+    TASK_READ_BYTES, TASK_RUNTIME, TASK_STIME, TASK_THREAD_NODE, TASK_UTIME, TASK_WRITE_BYTES,
 };
 use crate::kernel::{Object, address, has, read};
 use crate::maps::{THREADS, Threads};
@@ -104,7 +104,7 @@ fn add(walker: Walker, events: bool) -> u64 {
 
 /// Copies a word of a task that the verifier knows nothing about, zero if the kernel has no such field.
 #[inline(always)]
-fn word(task: u64, offset: &aya_ebpf::Global<u32>) -> u64 {
+fn word<const FIELD: i16>(task: u64, offset: &Offset<FIELD>) -> u64 {
     if has(offset) {
         read(task + u64::from(offset.load()))
     } else {

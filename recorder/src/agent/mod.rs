@@ -101,6 +101,8 @@ const LEARN_MAX: usize = 256;
 const JUDGE_INTERVAL: Duration = Duration::from_secs(10);
 /// Of twenty, the priority that everything but recording and dumping gives up.
 const NICENESS: i32 = 5;
+/// The same for what nobody waits for.
+const NICENESS_LAST: i32 = 19;
 
 /// Records until a signal ends it.
 ///
@@ -135,7 +137,7 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
         rings,
         counters,
         throttles,
-        savings,
+        switches,
         mut probes,
         tasks,
         attachment,
@@ -207,7 +209,7 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
         .with_identities(identities)
         .with_redactor(redactor)
         .with_throttles(throttles)
-        .with_savings(savings);
+        .with_switches(switches);
     let started = banner(paths, config, &probes);
     let dumps = Arc::new(Mutex::new(api::DumpStatus::default()));
     let host = host::identify(config.environment.clone());
@@ -295,7 +297,7 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
     };
     let (fanout, live) = Fanout::new(spout, commands.clone(), &envelope);
     let fanout = spawn("live", move || {
-        give_way();
+        give_way(NICENESS);
         fanout.run();
     })?;
     let sample_counters = samples.counters();
@@ -404,7 +406,7 @@ fn control(
     agent: api::Agent,
     reloader: Arc<Reloader>,
 ) -> Result<()> {
-    give_way();
+    give_way(NICENESS);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -467,9 +469,9 @@ async fn keep_judging(agent: Arc<api::Agent>) {
 }
 
 /// Lets the data plane go before this thread when there is too little CPU time for both.
-fn give_way() {
+fn give_way(niceness: i32) {
     // On Linux, of this thread alone.
-    let _ = rustix::process::nice(NICENESS);
+    let _ = rustix::process::nice(niceness);
 }
 
 fn listen_for_metrics(address: SocketAddr) -> Result<TcpListener> {

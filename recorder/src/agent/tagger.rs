@@ -13,7 +13,7 @@ use crate::store::Store;
 
 /// Looks at the dumps that come until no more can come.
 pub(super) fn run(dumps: &Receiver<PathBuf>, store: &Store) {
-    super::give_way();
+    super::give_way(super::NICENESS_LAST);
     for path in dumps {
         let done = propose(&path, store);
         store

@@ -10,6 +10,7 @@ mod commands;
 mod flight;
 mod news;
 mod note;
+mod pace;
 mod samples;
 mod savings;
 mod tap;
@@ -39,7 +40,7 @@ use crate::event::{ClockPair, Event};
 use crate::evidence::{Collection, Collectors};
 use crate::identity::{Directory, Identities, Naming};
 use crate::incident::{Engine, EngineStats, Incident, Limits, Manual, NoDump, Outcome, Subject};
-use crate::kernel::{Counters, Hierarchies, Rings, SavingsSwitch, Throttles};
+use crate::kernel::{Counters, Hierarchies, Rings, Switches, Throttles};
 use crate::redact::{Redactor, Rules};
 use crate::ring::{FlightRing, RingStats, Share, Window};
 use crate::rules::{RuleSet, RuleStats};
@@ -47,15 +48,12 @@ use budget::BudgetWatch;
 use commands::Inbox;
 use flight::{Flight, KINDS};
 use note::Notes;
+use pace::Pace;
 use savings::{Savings, Totals};
 use throttle::ThrottleWatch;
 
-/// Longest time between two looks at the kernel rings. Failures wake the thread at once.
-const TICK: Duration = Duration::from_millis(100);
-/// The same once nothing was found [`QUIET_LOOKS`] times in a row: looking is most of what an idle host pays.
-const QUIET_TICK: Duration = Duration::from_millis(250);
-/// See [`QUIET_TICK`].
-const QUIET_LOOKS: u32 = 10;
+/// After how long a window that the writer had no room for is offered again.
+const RETRY: Duration = Duration::from_millis(100);
 /// Most records taken from the lifecycle ring before the failure ring has its turn again.
 const BATCH: usize = 4096;
 
@@ -164,8 +162,9 @@ pub struct DataPlane {
     collectors: Option<Collectors>,
     /// Windows that the writer has no room for yet.
     waiting: VecDeque<FrozenIncident>,
-    /// Looks at the kernel rings in a row that found nothing.
-    quiet: u32,
+    /// What the probes are told while they run.
+    switches: Option<Switches>,
+    pace: Pace,
     stopping: bool,
 }
 
@@ -216,7 +215,8 @@ impl DataPlane {
             savings: Savings::default(),
             collectors: None,
             waiting: VecDeque::new(),
-            quiet: 0,
+            switches: None,
+            pace: Pace::default(),
             stopping: false,
         };
         Ok((plane, commands))
@@ -239,11 +239,11 @@ impl DataPlane {
         Self { throttles, ..self }
     }
 
-    /// Tells the probes what to leave out to keep to the budget.
+    /// Tells the probes what to leave out to keep to the budget, and when to wake it.
     #[must_use]
-    pub fn with_savings(mut self, switch: SavingsSwitch) -> Self {
-        self.savings.switch = Some(switch);
-        self
+    pub fn with_switches(self, switches: Switches) -> Self {
+        let switches = Some(switches);
+        Self { switches, ..self }
     }
 
     /// Lets evidence be collected whenever an incident opens.
@@ -295,20 +295,20 @@ impl DataPlane {
         }
     }
 
-    /// Sleeps until a failure, a command, a filling ring, the end of a window or the next tick.
+    /// Sleeps until a failure, a command, samples, a filling ring, the end of a window or the next tick.
     fn wait(&self) {
-        let mut timeout = match self.quiet >= QUIET_LOOKS && self.waiting.is_empty() {
-            true => QUIET_TICK,
-            false => TICK,
-        };
+        let mut timeout = self.pace.tick();
+        if !self.waiting.is_empty() {
+            timeout = timeout.min(RETRY);
+        }
         if let Some(deadline) = self.engine.next_deadline() {
             let left = deadline.saturating_sub(now_boot_ns());
             timeout = timeout.min(Duration::from_nanos(left));
         }
         let timeout = Timespec {
-            tv_sec: 0,
-            // At most one tick, which is below a second.
-            tv_nsec: i64::from(timeout.subsec_nanos()),
+            // A few at most.
+            tv_sec: timeout.as_secs().cast_signed(),
+            tv_nsec: timeout.subsec_nanos().into(),
         };
         let failure = borrow(&self.rings.failure);
         let lifecycle = borrow(&self.rings.lifecycle);
@@ -316,6 +316,7 @@ impl DataPlane {
             PollFd::from_borrowed_fd(failure, PollFlags::IN),
             PollFd::from_borrowed_fd(lifecycle, PollFlags::IN),
             PollFd::from_borrowed_fd(self.inbox.fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.samples.fd(), PollFlags::IN),
         ];
         // An interrupted wait is a short one.
         let _ = poll(&mut fds, Some(&timeout));
@@ -396,10 +397,8 @@ impl DataPlane {
             take(Lane::Lifecycle, &record);
             taken += 1;
         }
-        self.quiet = match failures + taken {
-            0 => self.quiet.saturating_add(1),
-            _ => 0,
-        };
+        self.pace
+            .looked(failures + taken > 0, self.switches.as_mut());
         for (incident, window) in opened {
             self.hold(incident, window);
         }
@@ -411,6 +410,7 @@ impl DataPlane {
 
     /// Takes the samples that wait.
     fn take_samples(&mut self) {
+        self.samples.clear();
         while let Some(mut record) = self.samples.next() {
             self.notes.sample(&mut self.flight, &mut record);
             let outcome = self.engine.on_record(&record, now_pair(), |_| ());
@@ -668,8 +668,8 @@ impl DataPlane {
             let totals = self.left_out(&self.counters());
             self.savings.change(change, now_boot_ns(), &totals);
         }
-        if let Some(switch) = &mut self.savings.switch
-            && let Err(error) = switch.set(change.savings())
+        if let Some(switches) = &mut self.switches
+            && let Err(error) = switches.set_savings(change.savings())
         {
             (self.warn)(&format!("the probes cannot be told: {error}"));
         }

@@ -15,7 +15,7 @@ use recorder_ebpf::abi::{EventKind, Header, Sample};
 use rustix::event::{EventfdFlags, eventfd};
 use zerocopy::IntoBytes as _;
 
-/// Most records that wait for the data plane, which looks ten times in a second.
+/// Most records that wait for the data plane, which is told of them or looks once in a second.
 const QUEUE: usize = 256;
 /// Of these, how many only samples may take: what can wait elsewhere, does.
 const RESERVED: usize = 32;
@@ -39,6 +39,7 @@ pub struct Ask {
 pub struct Outlet {
     asked: Receiver<Ask>,
     wake: Arc<OwnedFd>,
+    arrival: Arc<OwnedFd>,
     full: Sender<Vec<u8>>,
     spent: Receiver<Vec<u8>>,
     /// The record in the making.
@@ -59,6 +60,7 @@ struct Pause {
 pub struct Inlet {
     ask: Option<Sender<Ask>>,
     wake: Arc<OwnedFd>,
+    arrival: Arc<OwnedFd>,
     full: Receiver<Vec<u8>>,
     spent: Sender<Vec<u8>>,
     dropped: Arc<AtomicU64>,
@@ -83,7 +85,8 @@ pub enum Asked {
 ///
 /// If the system has no descriptor left.
 pub fn samples() -> io::Result<(Outlet, Inlet)> {
-    let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+    let event = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map(Arc::new);
+    let (wake, arrival) = (event()?, event()?);
     let (ask, asked) = bounded(ASKED);
     let (full, taken) = bounded(QUEUE);
     let (spent, reusable) = bounded(QUEUE);
@@ -92,6 +95,7 @@ pub fn samples() -> io::Result<(Outlet, Inlet)> {
     let outlet = Outlet {
         asked,
         wake: Arc::clone(&wake),
+        arrival: Arc::clone(&arrival),
         full,
         spent: reusable,
         spare: Vec::new(),
@@ -101,6 +105,7 @@ pub fn samples() -> io::Result<(Outlet, Inlet)> {
     let inlet = Inlet {
         ask: Some(ask),
         wake,
+        arrival,
         full: taken,
         spent,
         dropped,
@@ -129,6 +134,16 @@ impl Outlet {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
         sent
+    }
+
+    /// Wakes the data plane for what was sent.
+    pub fn tell(&self) {
+        signal(&self.arrival);
+    }
+
+    /// Tells whether so much waits that the data plane is to be woken for it.
+    pub fn is_filling(&self) -> bool {
+        self.full.len() >= QUEUE / 2
     }
 
     /// Returns what the data plane asks for.
@@ -199,6 +214,11 @@ fn write(record: &mut Vec<u8>, kind: EventKind, boot_ns: u64, message: &impl Mes
     true
 }
 
+fn signal(event: &OwnedFd) {
+    // Fails only when its counter is full, which wakes as well.
+    let _ = rustix::io::write(event, &1_u64.to_ne_bytes());
+}
+
 impl Drop for Inlet {
     fn drop(&mut self) {
         // First the end, then the word of it.
@@ -218,8 +238,18 @@ impl Inlet {
     }
 
     fn wake(&self) {
-        // Fails only when its counter is full, which wakes as well.
-        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+        signal(&self.wake);
+    }
+
+    /// The descriptor that is readable when there is something to take.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.arrival.as_fd()
+    }
+
+    /// Forgets wake-ups that were seen.
+    pub(super) fn clear(&self) {
+        // Fails only when there were none.
+        let _ = rustix::io::read(&self.arrival, &mut [0_u8; 8]);
     }
 
     /// Has samples of the host left out, or no longer; those that are asked for are taken nevertheless.

@@ -6,7 +6,6 @@ use recorder_ebpf::abi::{EventKind, Header, Lane, PROCESS_REDUCED, Saving};
 
 use crate::budget::Change;
 use crate::dump::{CpuStats, Filtered};
-use crate::kernel::SavingsSwitch;
 
 /// Spans that are over and still told of.
 const PAST_MAX: usize = 64;
@@ -14,7 +13,6 @@ const PAST_MAX: usize = 64;
 /// What is left out, and the last of what was.
 #[derive(Default)]
 pub(super) struct Savings {
-    pub(super) switch: Option<SavingsSwitch>,
     /// Records that came without what is left out, by [`Saving`].
     reduced: Totals,
     /// In the order of [`Saving::ALL`], each with how many there had been when it began.

@@ -11,6 +11,8 @@ use super::btf::Btf;
 /// The value of every global, and what could not be found.
 #[derive(Debug)]
 pub struct Facts {
+    /// Offsets of the fields, by their numbers; [`ABSENT`] of those that this kernel does not have.
+    pub offsets: Vec<u32>,
     /// Name and value of each global.
     pub globals: Vec<(&'static str, u32)>,
     /// Fields that every supported kernel should have and this one has not, as `structure.member`.
@@ -61,18 +63,18 @@ impl Facts {
     /// Finds out.
     pub fn of(btf: &Btf<'_>) -> Self {
         let mut missing = Vec::new();
-        let mut globals: Vec<(&'static str, u32)> = FIELDS
+        let offsets = FIELDS
             .iter()
             .map(|field| {
                 let offset = btf.offset(field.structure, field.member);
                 if offset.is_none() && !field.optional {
                     missing.push(format!("{}.{}", field.structure, field.member));
                 }
-                (field.global, offset.unwrap_or(ABSENT))
+                offset.unwrap_or(ABSENT)
             })
             .collect();
         let hierarchies = Hierarchies::of_host();
-        globals.extend([
+        let globals = vec![
             ("ARCH", REGISTERS.arch as u32),
             ("PAGE_KIB", u32::try_from(page_size() / 1024).unwrap_or(4)),
             ("REGISTERS_BYTES", REGISTERS.bytes),
@@ -94,8 +96,12 @@ impl Facts {
             ),
             ("AGENT", own_tgid().unwrap_or(0)),
             ("UPID_BYTES", btf.size("upid").unwrap_or(0)),
-        ]);
-        Self { globals, missing }
+        ];
+        Self {
+            offsets,
+            globals,
+            missing,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ mod facts;
 mod object;
 mod probes;
 mod requirements;
-mod savings;
+mod switches;
 mod tasks;
 mod throttles;
 
@@ -25,7 +25,7 @@ pub use counters::{Counters, Measuring, Runs};
 pub use facts::{Facts, Hierarchies};
 pub use object::{ObjectError, embedded};
 pub use requirements::{KERNEL_MIN, Lacking, kernel, privileges, type_information};
-pub use savings::SavingsSwitch;
+pub use switches::Switches;
 pub use tasks::TaskIterator;
 pub use throttles::{Rates, Throttles};
 
@@ -72,7 +72,7 @@ pub struct Kernel {
     /// Which cgroups are held to a rate.
     pub throttles: Throttles,
     /// What is left out to keep to the budget.
-    pub savings: SavingsSwitch,
+    pub switches: Switches,
     /// How every event is recorded.
     pub probes: Vec<Probe>,
     /// Reads the living processes; `probes` says why if it is not there.
@@ -133,6 +133,7 @@ impl Kernel {
             false => object::untyped()?,
         };
         let facts = Facts::of(&btf);
+        let object = object::fitted(object, &facts.offsets)?;
         loader.btf(Some(&aya_btf));
         let rates = rates.globals();
         for (name, value) in facts.globals.iter().chain(&rates) {
@@ -141,7 +142,7 @@ impl Kernel {
             }
         }
         let mut ebpf = loader
-            .load(object)
+            .load(&object)
             .map_err(|error| LoadError::Maps(Box::new(error)))?;
         drop(loader);
         let mut probes = probes::attach(&mut ebpf, &btf, &aya_btf);
@@ -184,12 +185,12 @@ impl Kernel {
                 name,
                 source: Some(error),
             })?;
-        let name = "SAVINGS";
-        let savings = ebpf
+        let name = "SWITCHES";
+        let switches = ebpf
             .take_map(name)
             .ok_or(LoadError::Map { name, source: None })?;
-        let savings = Array::try_from(savings)
-            .map(SavingsSwitch)
+        let switches = Array::try_from(switches)
+            .map(Switches)
             .map_err(|error| LoadError::Map {
                 name,
                 source: Some(error),
@@ -202,7 +203,7 @@ impl Kernel {
             rings,
             counters,
             throttles,
-            savings,
+            switches,
             probes,
             tasks,
             attachment: Attachment(ebpf),

@@ -2,6 +2,7 @@
 
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 use recorder_ebpf::abi::{LAYOUT_HASH, LAYOUT_HASH_SYMBOL};
+use recorder_ebpf::fields::{DISPLACEMENT_MARK, NUMBER_MARK};
 use thiserror::Error;
 
 /// The object as it was built in; a stub if it was not.
@@ -43,6 +44,61 @@ pub fn embedded() -> Result<&'static [u8], ObjectError> {
     check(EMBEDDED).map(|()| EMBEDDED)
 }
 
+/// Returns the object with these offsets of the kernel's fields, by their numbers, in place of the numbers.
+///
+/// # Errors
+///
+/// If it is no object file.
+pub fn fitted(object: &[u8], offsets: &[u32]) -> Result<Vec<u8>, ObjectError> {
+    let file = object::File::parse(object)?;
+    let code = file
+        .sections()
+        .filter(|section| section.kind() == object::SectionKind::Text)
+        .filter_map(|section| section.file_range());
+    let mut fitted = object.to_vec();
+    for (start, bytes) in code {
+        let range = usize::try_from(start)
+            .ok()
+            .zip(usize::try_from(start + bytes).ok());
+        if let Some(code) = range.and_then(|(start, end)| fitted.get_mut(start..end)) {
+            fit(code, offsets);
+        }
+    }
+    Ok(fitted)
+}
+
+/// See [`fitted`]; of a list of instructions.
+///
+/// <https://www.rfc-editor.org/rfc/rfc9669#name-instruction-encoding>
+fn fit(code: &mut [u8], offsets: &[u32]) {
+    const LOAD_NUMBER: u8 = 0x18;
+    const MOVE_NUMBER: u8 = 0xb7;
+    const CLASS_AND_MODE: u8 = 0xe7;
+    const LOAD_FROM_MEMORY: u8 = 0x61;
+    let offset = |number: i32| offsets.get(usize::try_from(number).ok()?);
+    let mut is_second_half = false;
+    for instruction in code.as_chunks_mut::<8>().0 {
+        let [code, _, low, high, number @ ..] = instruction;
+        if is_second_half {
+            is_second_half = false;
+            continue;
+        }
+        is_second_half = *code == LOAD_NUMBER;
+        if *code & CLASS_AND_MODE == LOAD_FROM_MEMORY {
+            let displacement = i16::from_le_bytes([*low, *high]);
+            if let Some(&offset) = offset(i32::from(displacement) - i32::from(DISPLACEMENT_MARK)) {
+                // Where the field is absent, or too far away, the verifier never comes, or refuses.
+                let offset = i16::try_from(offset).unwrap_or(0);
+                [*low, *high] = offset.to_le_bytes();
+            }
+        } else if *code == MOVE_NUMBER
+            && let Some(&offset) = offset(i32::from_le_bytes(*number).wrapping_sub(NUMBER_MARK))
+        {
+            *number = offset.to_le_bytes();
+        }
+    }
+}
+
 fn check(object: &[u8]) -> Result<(), ObjectError> {
     if object.starts_with(STUB) {
         return Err(ObjectError::Missing);
@@ -75,7 +131,50 @@ fn layout_hash(object: &[u8]) -> Result<Option<u64>, object::Error> {
 
 #[cfg(test)]
 mod tests {
+    use recorder_ebpf::fields::ABSENT;
+
     use super::*;
+
+    #[test]
+    fn offsets_take_the_place_of_numbers_and_nothing_else_changes() {
+        let displaced = |code: u8, displacement: i16| {
+            let [low, high] = displacement.to_le_bytes();
+            [code, 0x21, low, high, 0, 0, 0, 0]
+        };
+        let numbered = |code: u8, number: i32| {
+            let [a, b, c, d] = number.to_le_bytes();
+            [code, 0x01, 0, 0, a, b, c, d]
+        };
+        let before = [
+            displaced(0x79, DISPLACEMENT_MARK + 1), // u64
+            displaced(0x61, DISPLACEMENT_MARK),     // u32
+            displaced(0x79, DISPLACEMENT_MARK + 2), // absent
+            displaced(0x79, -8),
+            displaced(0x7b, DISPLACEMENT_MARK + 1), // a store
+            numbered(0xb7, NUMBER_MARK + 1),
+            numbered(0xb7, NUMBER_MARK + 2), // absent
+            numbered(0xb7, 7),
+            numbered(0x18, NUMBER_MARK + 1),
+            numbered(0xb7, NUMBER_MARK + 1), // the other half of the one before
+            numbered(0x07, NUMBER_MARK + 1), // an addition
+        ];
+        let mut code = before.concat();
+        fit(&mut code, &[4, 9_000, ABSENT]);
+        let after = [
+            displaced(0x79, 9_000),
+            displaced(0x61, 4),
+            displaced(0x79, 0),
+            before[3],
+            before[4],
+            numbered(0xb7, 9_000),
+            numbered(0xb7, -1),
+            before[7],
+            before[8],
+            before[9],
+            before[10],
+        ];
+        assert_eq!(code, after.concat());
+    }
 
     #[test]
     fn a_stub_and_rubbish_are_told_apart() {

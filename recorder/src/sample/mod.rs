@@ -167,6 +167,9 @@ impl Samples {
                 self.counters.missed.fetch_add(beats, Ordering::Relaxed);
             }
             let paused = !self.read_log();
+            if self.outlet.is_filling() {
+                self.outlet.tell();
+            }
             self.wait(due, paused);
         }
     }
@@ -183,6 +186,7 @@ impl Samples {
             let sent = self.outlet.send(EventKind::SampleProcess, now, sample);
             self.counters.count(sent, &self.counters.processes);
         }
+        self.outlet.tell();
         let spent = thread_cpu_ns().saturating_sub(start);
         self.counters.cpu_ns.fetch_add(spent, Ordering::Relaxed);
     }
@@ -208,6 +212,7 @@ impl Samples {
                 self.counters.dropped.fetch_add(1, Ordering::Relaxed);
             }
         }
+        self.outlet.tell();
     }
 
     /// Takes the lines that the log has; false if there is no room for more of them now.

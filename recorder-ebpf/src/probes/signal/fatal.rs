@@ -43,7 +43,7 @@ pub fn signal_fatal(ctx: BtfTracePointContext) -> i32 {
     let task = Task::current();
     let group: Object = load(task.0, &TASK_SIGNAL);
     let action: Object = ctx.arg(2);
-    if load::<u64>(action, &KSIGACTION_HANDLER) != SIG_DFL {
+    if load::<u64, _>(action, &KSIGACTION_HANDLER) != SIG_DFL {
         if FAULT_SIGNALS & bit(delivered & 31) != 0 && delivered < 32 {
             remember_fault(task, group, delivered, ctx.arg(1));
         }
@@ -51,8 +51,8 @@ pub fn signal_fatal(ctx: BtfTracePointContext) -> i32 {
     }
     let signal = if delivered == SIGKILL {
         // The kernel ends the threads of a dying process with SIGKILL; what it died of is in the exit code.
-        load::<u32>(group, &SIGNAL_GROUP_EXIT_CODE) & 0x7f
-    } else if load::<u32>(group, &SIGNAL_FLAGS) & SIGNAL_UNKILLABLE != 0 {
+        load::<u32, _>(group, &SIGNAL_GROUP_EXIT_CODE) & 0x7f
+    } else if load::<u32, _>(group, &SIGNAL_FLAGS) & SIGNAL_UNKILLABLE != 0 {
         0
     } else {
         delivered

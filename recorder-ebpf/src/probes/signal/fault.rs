@@ -50,6 +50,6 @@ pub fn user_registers(task: Task) -> u64 {
         // SAFETY: the helper takes any task, and this one is running.
         unsafe { bpf_task_pt_regs(task.0.cast_mut().cast()) as u64 }
     } else {
-        load::<u64>(task.0, &TASK_STACK) + u64::from(top)
+        load::<u64, _>(task.0, &TASK_STACK) + u64::from(top)
     }
 }

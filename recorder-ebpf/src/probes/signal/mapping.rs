@@ -77,10 +77,12 @@ pub extern "C" fn note_mapping(address: u64, only_code: u64) -> u64 {
     if vma == 0 {
         return 0;
     }
-    let word = |offset: &aya_ebpf::Global<u32>| copy::<u64>(vma + u64::from(offset.load()));
-    let (Some(start), Some(end), Some(flags)) =
-        (word(&VMA_START), word(&VMA_END), word(&VMA_FLAGS))
-    else {
+    let word = |offset: u32| copy::<u64>(vma + u64::from(offset));
+    let (Some(start), Some(end), Some(flags)) = (
+        word(VMA_START.load()),
+        word(VMA_END.load()),
+        word(VMA_FLAGS.load()),
+    ) else {
         return 0;
     };
     if !(start..end).contains(&address) {
@@ -94,8 +96,8 @@ pub extern "C" fn note_mapping(address: u64, only_code: u64) -> u64 {
         }
         return 0;
     }
-    let file = word(&VMA_FILE).unwrap_or(0);
-    let file_offset = word(&VMA_OFFSET).unwrap_or(0) * (u64::from(PAGE_KIB.load()) << 10);
+    let file = word(VMA_FILE.load()).unwrap_or(0);
+    let file_offset = word(VMA_OFFSET.load()).unwrap_or(0) * (u64::from(PAGE_KIB.load()) << 10);
     describe_file(file, index as u64);
     // SAFETY: as above.
     let mappings = unsafe { &mut *mappings };
@@ -183,8 +185,7 @@ pub extern "C" fn describe_file(file: u64, index: u64) -> u64 {
     };
     // SAFETY: as in `search_mapping`.
     let mappings = unsafe { &mut *mappings };
-    let pointer =
-        |base: u64, offset: &aya_ebpf::Global<u32>| read::<u64>(base + u64::from(offset.load()));
+    let pointer = |base: u64, offset: u32| read::<u64>(base + u64::from(offset));
     let mapping = &mut mappings.list[index];
     mapping.flags = 0;
     mapping.inode = 0;
@@ -193,19 +194,19 @@ pub extern "C" fn describe_file(file: u64, index: u64) -> u64 {
     if file == 0 {
         return 0;
     }
-    let mut dentry = pointer(file, &FILE_DENTRY);
-    let inode = pointer(dentry, &DENTRY_INODE);
-    mapping.inode = pointer(inode, &INODE_INO);
-    let device = pointer(inode, &INODE_SB) + u64::from(SB_DEV.load());
+    let mut dentry = pointer(file, FILE_DENTRY.load());
+    let inode = pointer(dentry, DENTRY_INODE.load());
+    mapping.inode = pointer(inode, INODE_INO.load());
+    let device = pointer(inode, INODE_SB.load()) + u64::from(SB_DEV.load());
     mapping.device = read(device);
     mapping.flags = MAPPING_FILE;
     let mut len = 0;
     for _ in 0..NAMES_MAX {
-        let parent = pointer(dentry, &DENTRY_PARENT);
+        let parent = pointer(dentry, DENTRY_PARENT.load());
         if parent == dentry || parent == 0 {
             break;
         }
-        let name = pointer(dentry, &DENTRY_NAME);
+        let name = pointer(dentry, DENTRY_NAME.load());
         let at = len & (PATH_BYTES / 2 - 1);
         // SAFETY: `at` is below 256, so that as much fits behind it.
         let copied = unsafe {

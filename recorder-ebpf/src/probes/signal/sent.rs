@@ -64,7 +64,7 @@ pub fn signal_sent(ctx: BtfTracePointContext) -> i32 {
     }
     // A process that ends already takes nothing more.
     let group: Object = load(target.0, &TASK_SIGNAL);
-    if is_ignored && load::<u32>(group, &SIGNAL_FLAGS) & SIGNAL_GROUP_EXIT != 0 {
+    if is_ignored && load::<u32, _>(group, &SIGNAL_FLAGS) & SIGNAL_GROUP_EXIT != 0 {
         return 0;
     }
     let reception = if is_ignored {
@@ -73,7 +73,7 @@ pub fn signal_sent(ctx: BtfTracePointContext) -> i32 {
         0
     } else if !has_default_action(group, signal) {
         RECEIVED_HANDLED
-    } else if is_request && load::<u64>(target.0, &TASK_BLOCKED) & bit(signal - 1 & 63) != 0 {
+    } else if is_request && load::<u64, _>(target.0, &TASK_BLOCKED) & bit(signal - 1 & 63) != 0 {
         RECEIVED_BLOCKED
     } else {
         0
@@ -84,7 +84,7 @@ pub fn signal_sent(ctx: BtfTracePointContext) -> i32 {
     flags |= reception;
     let sender = Task::current();
     let sending = sender.leader();
-    if load::<u32>(sender.0, &TASK_FLAGS) & PF_EXITING != 0 {
+    if load::<u32, _>(sender.0, &TASK_FLAGS) & PF_EXITING != 0 {
         flags |= SENDER_EXITING;
         if sending.ns_pid() == 1 {
             flags |= SENDER_INIT;
@@ -137,7 +137,7 @@ fn has_default_action(group: Object, signal: u32) -> bool {
     /// Size of a `struct k_sigaction`: handler, flags, restorer, mask; arm64 has no restorer of its own, but the field.
     const ACTION_BYTES: u64 = 32;
     let actions =
-        load::<u64>(Task::leader_of(group).0, &TASK_SIGHAND) + u64::from(SIGHAND_ACTION.load());
+        load::<u64, _>(Task::leader_of(group).0, &TASK_SIGHAND) + u64::from(SIGHAND_ACTION.load());
     let action = actions + u64::from(signal.wrapping_sub(1) & 63) * ACTION_BYTES;
     copy::<u64>(action + u64::from(KSIGACTION_HANDLER.load())) == Some(SIG_DFL)
 }

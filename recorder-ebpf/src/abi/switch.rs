@@ -1,4 +1,17 @@
-//! What is left out so that recording costs no more than it may.
+//! What the agent tells the probes while they run.
+
+/// A number that the agent changes and the probes of processes look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Switch {
+    /// How many of [`Saving::ALL`] are in force.
+    Savings = 0,
+    /// Whether the agent is to be woken for each record, since it does not look often; 0 or 1.
+    Waking = 1,
+}
+
+/// Number of switches.
+pub const SWITCHES_MAX: usize = 2;
 
 /// Something that is not recorded, or less well, to keep to the budget.
 ///
