@@ -32,17 +32,42 @@ pub struct Thread {
     pub cpu_ns: u64,
 }
 
+/// Looks after which the threads are listed again: they are as good as always the same.
+const LIST_EVERY: u32 = 16;
+
 /// Reads the clocks of the agent's threads.
 #[derive(Debug, Default)]
 pub struct Threads {
     /// By id: a name is read once, but that of the main thread.
     known: BTreeMap<i32, Thread>,
+    /// Looks since they were listed.
+    looks: u32,
 }
 
 impl Threads {
     /// Looks at every thread; returns the CPU time of those that record since the look before, in nanoseconds.
     pub fn look(&mut self) -> u64 {
+        if self.looks.is_multiple_of(LIST_EVERY) {
+            self.list();
+        }
+        self.looks = self.looks.wrapping_add(1);
         let mut spent_ns = 0;
+        // One whose clock is gone has ended.
+        self.known.retain(|id, thread| {
+            let now_ns = cpu_ns(*id);
+            if let Some(now_ns) = now_ns {
+                if RECORDING.contains(&thread.name.as_str()) {
+                    spent_ns += now_ns.saturating_sub(thread.cpu_ns);
+                }
+                thread.cpu_ns = now_ns;
+            }
+            now_ns.is_some()
+        });
+        spent_ns
+    }
+
+    /// Finds out which threads there are.
+    fn list(&mut self) {
         let main = name_of(std::process::id().cast_signed()).unwrap_or_default();
         let mut before = std::mem::take(&mut self.known);
         let entries = fs::read_dir("/proc/self/task").into_iter().flatten();
@@ -50,20 +75,17 @@ impl Threads {
             let Some(id) = entry.file_name().to_str().and_then(|id| id.parse().ok()) else {
                 continue;
             };
-            let known = before.remove(&id);
-            let before_ns = known.as_ref().map_or(0, |thread| thread.cpu_ns);
             // One that has just begun still has the name of the one that began it.
-            let known = known.map(|thread| thread.name).filter(|name| *name != main);
-            let (Some(cpu_ns), Some(name)) = (cpu_ns(id), known.or_else(|| name_of(id))) else {
-                // It has ended.
-                continue;
-            };
-            if RECORDING.contains(&name.as_str()) {
-                spent_ns += cpu_ns.saturating_sub(before_ns);
+            let known = before.remove(&id).filter(|thread| thread.name != main);
+            let thread = known.or_else(|| {
+                let (name, cpu_ns) = (name_of(id)?, cpu_ns(id)?);
+                Some(Thread { name, cpu_ns })
+            });
+            // Without a name it has ended.
+            if let Some(thread) = thread {
+                self.known.insert(id, thread);
             }
-            self.known.insert(id, Thread { name, cpu_ns });
         }
-        spent_ns
     }
 
     /// Returns what there was at the last look; threads of one name are added up.
