@@ -8,6 +8,7 @@ use recorder_ebpf::abi::{
     SignalSent,
 };
 
+use super::placement::Place;
 use super::program::Programs;
 use super::users::Users;
 use super::{CgroupKey, FileId, Identities, Page, Placement, Process, Program, exec_and_exe, met};
@@ -23,6 +24,8 @@ const ANCESTORS_MAX: usize = 16;
 pub struct Directory {
     /// By pid and start.
     processes: Vec<Process>,
+    /// Where in `processes` those with a pid begin.
+    first: HashMap<u32, usize>,
     cgroups: HashMap<CgroupKey, Arc<str>>,
     programs: Programs,
     users: Users,
@@ -82,6 +85,7 @@ impl Directory {
     /// Forgets everything, and reads what the host has: for the next dump.
     pub fn begin(&mut self) {
         self.processes = Vec::new();
+        self.first = HashMap::default();
         self.cgroups = HashMap::default();
         self.programs = Programs::default();
         self.users.refresh();
@@ -101,26 +105,33 @@ impl Directory {
     pub fn finish(&mut self) {
         self.processes
             .sort_unstable_by_key(|process| (process.pid, process.start_boot_ns));
+        self.first = HashMap::default();
+        for (at, process) in self.processes.iter().enumerate() {
+            self.first.entry(process.pid).or_insert(at);
+        }
+    }
+
+    /// Returns the processes that have or had a pid, the oldest first.
+    fn with_pid(&self, pid: u32) -> impl Iterator<Item = &Process> {
+        let first = self.first.get(&pid).copied();
+        let processes = first.and_then(|first| self.processes.get(first..));
+        let processes = processes.unwrap_or_default().iter();
+        processes.take_while(move |process| process.pid == pid)
     }
 
     fn process(&self, pid: u32, start_boot_ns: u64) -> Option<&Process> {
-        let at = self
-            .processes
-            .binary_search_by_key(&(pid, start_boot_ns), |process| {
-                (process.pid, process.start_boot_ns)
-            })
-            .ok()?;
-        self.processes.get(at)
+        self.with_pid(pid)
+            .find(|process| process.start_boot_ns == start_boot_ns)
     }
 
     /// Returns the process that had a pid at that time.
     fn process_at(&self, pid: u32, boot_ns: u64) -> Option<&Process> {
-        let end = self
-            .processes
-            .partition_point(|process| (process.pid, process.start_boot_ns) <= (pid, boot_ns));
-        let found = self.processes.get(end.checked_sub(1)?)?;
+        let started = self.with_pid(pid);
+        let found = started
+            .take_while(|process| process.start_boot_ns <= boot_ns)
+            .last()?;
         let lived = found.exit_boot_ns == 0 || found.exit_boot_ns >= boot_ns;
-        (found.pid == pid && lived).then_some(found)
+        lived.then_some(found)
     }
 }
 
@@ -129,10 +140,12 @@ impl Directory {
 /// What executed inside the window is named by its own record, whatever the tables have forgotten.
 pub struct Naming<'a> {
     directory: &'a Directory,
-    /// The last exec of every process that has executed and not ended, by pid.
-    running: HashMap<u32, &'a [u8]>,
+    /// Every process that has executed and not ended, as its last exec says, by pid.
+    running: HashMap<u32, Process>,
     /// Cgroups that were made inside the window.
     cgroups: HashMap<CgroupKey, Arc<str>>,
+    /// What the paths of cgroups say, of those that were asked for.
+    places: HashMap<CgroupKey, Option<Place>>,
 }
 
 impl<'a> Naming<'a> {
@@ -142,11 +155,12 @@ impl<'a> Naming<'a> {
             directory,
             running: HashMap::default(),
             cgroups: HashMap::default(),
+            places: HashMap::default(),
         }
     }
 
     /// Says who the subject of an incident was, at that time.
-    pub fn name_subject(&self, subject: &mut Subject, boot_ns: u64) {
+    pub fn name_subject(&mut self, subject: &mut Subject, boot_ns: u64) {
         let mut process = proto::Process::default();
         if let (Some(pid), Some(start)) = (subject.pid, subject.start_boot_ns)
             && let Some(known) = self.known(pid, start)
@@ -177,9 +191,9 @@ impl<'a> Naming<'a> {
     }
 
     /// Takes in a record that is not to be named.
-    pub fn pass(&mut self, record: &'a [u8]) {
-        self.see(record);
+    pub fn pass(&mut self, record: &[u8]) {
         if let Some(header) = abi::decode::<Header>(record) {
+            self.see(&header, record);
             self.forget(&header);
         }
     }
@@ -190,32 +204,46 @@ impl<'a> Naming<'a> {
         }
     }
 
-    fn see(&mut self, record: &'a [u8]) {
-        let Some(header) = abi::decode::<Header>(record) else {
-            return;
-        };
+    fn see(&mut self, header: &Header, record: &[u8]) {
         match EventKind::from_number(header.kind) {
-            Some(EventKind::ProcessExec) => {
-                self.running.insert(header.tgid, record);
-            }
+            Some(EventKind::ProcessExec) => match self.executed(header, record) {
+                Some(process) => drop(self.running.insert(header.tgid, process)),
+                None => drop(self.running.remove(&header.tgid)),
+            },
             Some(EventKind::CgroupMkdir) => {
                 if let Some((key, path)) = super::changed_cgroup(record)
                     && !self.directory.cgroups.contains_key(&key)
                 {
                     let path = String::from_utf8_lossy(path);
                     self.cgroups.insert(key, path.as_ref().into());
+                    self.places.remove(&key);
                 }
             }
             _ => {}
         }
     }
 
+    /// Returns what an exec says.
+    fn executed(&self, header: &Header, record: &[u8]) -> Option<Process> {
+        let (exec, names) = exec_and_exe(record)?;
+        let program = path_of_names(names).map(|path| {
+            let file = FileId::of_exec(&exec);
+            let known = self.directory.programs.find(&path, file).cloned();
+            known.unwrap_or_else(|| Arc::new(Program::new(&path, file)))
+        });
+        Some(Process {
+            exec_boot_ns: header.boot_ns,
+            exe: program,
+            ..met(header, exec.lineage)
+        })
+    }
+
     /// Fills in who the processes of an event are.
-    pub fn name(&mut self, record: &'a [u8], event: &mut Event) {
-        self.see(record);
+    pub fn name(&mut self, record: &[u8], event: &mut Event) {
         let Some(header) = abi::decode::<Header>(record) else {
             return;
         };
+        self.see(&header, record);
         if let Body::OomKill(kill) = &mut event.body {
             self.memory_cgroup(record, kill);
         }
@@ -259,7 +287,7 @@ impl<'a> Naming<'a> {
     /// file is mapped and its build ID.
     fn learn_build(&self, header: &Header, fatal: &proto::SignalFatal) {
         let known = self.known(header.tgid, header.start_boot_ns);
-        let Some(program) = known.and_then(|known| known.exe) else {
+        let Some(program) = known.and_then(|known| known.exe.as_ref()) else {
             return;
         };
         let FileId { device, inode, .. } = program.file();
@@ -272,7 +300,7 @@ impl<'a> Naming<'a> {
         }
     }
 
-    fn process(&self, header: &Header, process: &mut proto::Process, memory: Option<u64>) {
+    fn process(&mut self, header: &Header, process: &mut proto::Process, memory: Option<u64>) {
         self.place(header.cgroup_id, memory, process);
         if header.tgid == 0 {
             return;
@@ -305,20 +333,20 @@ impl<'a> Naming<'a> {
             let parent = self.known_at(parent, header.start_boot_ns);
             let program = parent.and_then(|parent| parent.exe_at_fork(header.start_boot_ns));
             if let Some(program) = program {
-                ran(process, &program);
+                ran(process, program);
             }
         }
     }
 
     /// Says who sent a signal, as it was then.
-    fn sender(&self, raw: &abi::Sender, sender: Option<&mut proto::Sender>) {
+    fn sender(&mut self, raw: &abi::Sender, sender: Option<&mut proto::Sender>) {
         let Some(sender) = sender else {
             return;
         };
         let known = self.known_at(raw.tgid, raw.boot_ns);
         sender.exe = known
             .filter(|known| known.exec_boot_ns <= raw.boot_ns)
-            .and_then(|known| known.exe)
+            .and_then(|known| known.exe.as_ref())
             .map(|program| program.path().to_owned());
         let mut process = proto::Process::default();
         self.place(raw.cgroup_id, None, &mut process);
@@ -328,30 +356,40 @@ impl<'a> Naming<'a> {
     }
 
     /// Names the cgroup, and what its path says. `memory` is the one of the memory controller, if the record has it.
-    fn place(&self, id: u64, memory: Option<u64>, process: &mut proto::Process) {
-        let placing = self.cgroup((self.directory.hierarchies.placing, id));
-        let path = placing.filter(|path| *path != "/").or_else(|| {
+    fn place(&mut self, id: u64, memory: Option<u64>, process: &mut proto::Process) {
+        let Hierarchies {
+            placing,
+            memory: hierarchy,
+        } = self.directory.hierarchies;
+        let placing = (placing, id);
+        let is_inside = |place: Option<&Place>| place.is_some_and(|place| &*place.cgroup != "/");
+        let mut key = placing;
+        if !is_inside(self.place_of(placing))
             // On a host whose controllers are in hierarchies of their own, processes may all be at the top of the unified one.
-            let hierarchy = self
-                .directory
-                .hierarchies
-                .memory
-                .filter(|&number| number != 0)?;
-            self.cgroup((hierarchy, memory?))
-                .filter(|path| *path != "/")
-        });
-        let Some(path) = path.or(placing) else {
+            && let Some(other) = hierarchy.filter(|&number| number != 0).zip(memory)
+            && is_inside(self.place_of(other))
+        {
+            key = other;
+        }
+        let Some(place) = self.place_of(key) else {
             return;
         };
-        let placement = Placement::of(path);
-        process.cgroup = Some(path.to_owned());
-        process.unit = placement.unit.map(str::to_owned);
-        process.container_id = placement.container_id.map(str::to_owned);
-        process.runtime = placement.runtime.map(str::to_owned);
-        process.pod_uid = placement.pod_uid();
+        process.cgroup = Some(place.cgroup.as_ref().into());
+        process.unit.clone_from(&place.unit);
+        process.container_id.clone_from(&place.container_id);
+        process.runtime = place.runtime.map(str::to_owned);
+        process.pod_uid.clone_from(&place.pod_uid);
     }
 
-    fn memory_cgroup(&self, record: &[u8], kill: &mut proto::OomKill) {
+    fn place_of(&mut self, key: CgroupKey) -> Option<&Place> {
+        if !self.places.contains_key(&key) {
+            let place = self.path_of(key).map(Place::new);
+            self.places.insert(key, place);
+        }
+        self.places.get(&key)?.as_ref()
+    }
+
+    fn memory_cgroup(&mut self, record: &[u8], kill: &mut proto::OomKill) {
         if let Some(hierarchy) = self.directory.hierarchies.memory
             && let Some(id) = kill.memory_cgroup_id
         {
@@ -378,38 +416,25 @@ impl<'a> Naming<'a> {
     }
 
     fn cgroup(&self, key: CgroupKey) -> Option<&str> {
-        let path = self.directory.cgroups.get(&key);
-        path.or_else(|| self.cgroups.get(&key)).map(AsRef::as_ref)
+        self.path_of(key).map(AsRef::as_ref)
     }
 
-    fn known(&self, pid: u32, start_boot_ns: u64) -> Option<Process> {
-        let here = self.executed(pid);
+    fn path_of(&self, key: CgroupKey) -> Option<&Arc<str>> {
+        let path = self.directory.cgroups.get(&key);
+        path.or_else(|| self.cgroups.get(&key))
+    }
+
+    fn known(&self, pid: u32, start_boot_ns: u64) -> Option<&Process> {
+        let here = self.running.get(&pid);
         here.filter(|process| process.start_boot_ns == start_boot_ns)
-            .or_else(|| self.directory.process(pid, start_boot_ns).cloned())
+            .or_else(|| self.directory.process(pid, start_boot_ns))
     }
 
     /// Returns the process that had a pid at that time.
-    fn known_at(&self, pid: u32, boot_ns: u64) -> Option<Process> {
-        let here = self.executed(pid);
+    fn known_at(&self, pid: u32, boot_ns: u64) -> Option<&Process> {
+        let here = self.running.get(&pid);
         here.filter(|process| process.start_boot_ns <= boot_ns)
-            .or_else(|| self.directory.process_at(pid, boot_ns).cloned())
-    }
-
-    /// Returns what the last exec of a pid inside the window says.
-    fn executed(&self, pid: u32) -> Option<Process> {
-        let record = self.running.get(&pid)?;
-        let header = abi::decode::<Header>(record)?;
-        let (exec, names) = exec_and_exe(record)?;
-        let program = path_of_names(names).map(|path| {
-            let file = FileId::of_exec(&exec);
-            let known = self.directory.programs.find(&path, file).cloned();
-            known.unwrap_or_else(|| Arc::new(Program::new(&path, file)))
-        });
-        Some(Process {
-            exec_boot_ns: header.boot_ns,
-            exe: program,
-            ..met(&header, exec.lineage)
-        })
+            .or_else(|| self.directory.process_at(pid, boot_ns))
     }
 
     /// Returns the line of parents at that time, the nearest first.
@@ -441,8 +466,7 @@ impl<'a> Naming<'a> {
                 pid: Some(pid),
                 start_boot_ns: Some(parent.start_boot_ns),
                 comm: name_of_bytes(&parent.comm).filter(|_| same_program),
-                exe: parent
-                    .exe
+                exe: (parent.exe.as_ref())
                     .filter(|_| same_program)
                     .map(|program| program.path().to_owned()),
             });

@@ -227,7 +227,9 @@ impl Identities {
         let mut process = met(header, lineage);
         if header.flags & (PROCESS_FORKED | PROCESS_ADOPTED) == PROCESS_FORKED {
             let parent = self.processes.get(&lineage.parent_tgid);
-            process.exe = parent.and_then(|parent| parent.exe_at_fork(header.start_boot_ns));
+            process.exe = parent
+                .and_then(|parent| parent.exe_at_fork(header.start_boot_ns))
+                .cloned();
         }
         self.processes.insert(header.tgid, process);
     }
@@ -323,11 +325,11 @@ impl Identities {
 
 impl Process {
     /// Returns the program of a child that it forked at that time, if that is still its own.
-    fn exe_at_fork(&self, child_start_boot_ns: u64) -> Option<Arc<Program>> {
+    fn exe_at_fork(&self, child_start_boot_ns: u64) -> Option<&Arc<Program>> {
         let is_same = self.start_boot_ns <= child_start_boot_ns
             && self.exec_boot_ns <= child_start_boot_ns
             && (self.exit_boot_ns == 0 || self.exit_boot_ns >= child_start_boot_ns);
-        self.exe.clone().filter(|_| is_same)
+        self.exe.as_ref().filter(|_| is_same)
     }
 }
 

@@ -9,6 +9,8 @@
 //! | `…/libpod-<id>.scope` | container of podman |
 //! | `/kubepods/burstable/pod<uid>/<id>`, `…-pod<uid_with_underscores>.slice/…` | pod |
 
+use std::sync::Arc;
+
 /// What a path says. What it does not say is absent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Placement<'a> {
@@ -64,6 +66,29 @@ impl<'a> Placement<'a> {
     /// Returns the uid of the Kubernetes pod, with dashes.
     pub fn pod_uid(&self) -> Option<String> {
         self.pod.map(|uid| uid.replace('_', "-"))
+    }
+}
+
+/// A cgroup and what its path says, to be asked for often.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) cgroup: Arc<str>,
+    pub(super) unit: Option<String>,
+    pub(super) container_id: Option<String>,
+    pub(super) runtime: Option<&'static str>,
+    pub(super) pod_uid: Option<String>,
+}
+
+impl Place {
+    pub(super) fn new(path: &Arc<str>) -> Self {
+        let says = Placement::of(path);
+        Self {
+            cgroup: Arc::clone(path),
+            unit: says.unit.map(str::to_owned),
+            container_id: says.container_id.map(str::to_owned),
+            runtime: says.runtime,
+            pod_uid: says.pod_uid(),
+        }
     }
 }
 
