@@ -2,14 +2,24 @@
 
 use crossbeam_channel::{Receiver, Sender};
 use zstd::bulk::Compressor;
+use zstd::zstd_safe::{CParameter, Strategy};
 
 use super::{
     mcap::{self, ChunkIndex},
     sink::{Sink, SinkError},
 };
 
-/// Chosen by measurement: higher levels take two to four times as long for 2 to 5 % less.
-const ZSTD_LEVEL: i32 = 1;
+/// How chunks are compressed, chosen by measurement: as fast as level 1 for 5 % less, since what repeats does so within a few
+/// hundred bytes and small tables stay in the cache. Higher levels take two to five times as long for 2 % less.
+const ZSTD: [CParameter; 7] = [
+    CParameter::CompressionLevel(1),
+    CParameter::Strategy(Strategy::ZSTD_dfast),
+    CParameter::MinMatch(5),
+    CParameter::WindowLog(20),
+    CParameter::HashLog(15),
+    CParameter::ChainLog(14),
+    CParameter::TargetLength(0),
+];
 
 /// Messages laid out as they are to be compressed.
 #[derive(Debug, Default)]
@@ -60,7 +70,10 @@ fn write_all(
     chunks: &Receiver<Chunk>,
     spent: &Sender<Chunk>,
 ) -> Result<(), SinkError> {
-    let mut compressor = Compressor::new(ZSTD_LEVEL)?;
+    let mut compressor = Compressor::default();
+    for parameter in ZSTD {
+        compressor.set_parameter(parameter)?;
+    }
     let mut compressed = Vec::new();
     let mut out = Vec::new();
     for chunk in chunks {
