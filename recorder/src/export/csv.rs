@@ -112,11 +112,11 @@ pub(super) fn first(out: &mut Vec<u8>, text: &str) {
 
 fn quoted(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
-    for byte in text {
-        if *byte == b'"' {
-            out.push(b'"');
-        }
-        out.push(*byte);
+    let mut parts = text.split(|byte| *byte == b'"');
+    out.extend_from_slice(parts.next().unwrap_or_default());
+    for part in parts {
+        out.extend_from_slice(b"\"\"");
+        out.extend_from_slice(part);
     }
     out.push(b'"');
 }

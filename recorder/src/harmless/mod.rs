@@ -1,10 +1,10 @@
 //! Text that shows on a terminal and does not act on it.
 
-use std::borrow::Cow;
-use std::io::{self, Write};
+mod json;
 
-use serde::Serialize;
-use serde_json::ser::{CharEscape, CompactFormatter, Formatter, Serializer};
+use std::borrow::Cow;
+
+pub use json::json;
 
 /// Tells whether a character would act on a terminal, or on the reading of the text around it, instead of showing.
 ///
@@ -19,7 +19,8 @@ pub fn is_hostile(character: char) -> bool {
 
 /// Replaces hostile characters by escapes as Rust writes them: `\u{1b}`, `\n`.
 pub fn escape(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(is_hostile) {
+    let is_plain = text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+    if is_plain || !text.chars().any(is_hostile) {
         return Cow::Borrowed(text);
     }
     let mut safe = String::with_capacity(text.len() + 16);
@@ -54,49 +55,6 @@ pub fn escape_short(text: &str, max: usize) -> String {
         short.push_str(&shown);
     }
     short
-}
-
-/// Appends a value as JSON without a character that acts on a terminal.
-pub fn json<T: Serialize + ?Sized>(buffer: &mut Vec<u8>, value: &T) {
-    let mut serializer = Serializer::with_formatter(buffer, Harmless);
-    value
-        .serialize(&mut serializer)
-        .expect("memory takes every write, and no message has a map with keys that are no strings");
-}
-
-/// Compact JSON whose strings show on a terminal and do not act on it.
-struct Harmless;
-
-impl Formatter for Harmless {
-    fn write_string_fragment<W: Write + ?Sized>(
-        &mut self,
-        writer: &mut W,
-        fragment: &str,
-    ) -> io::Result<()> {
-        // The serializer has escaped the controls of ASCII but DEL.
-        if fragment.bytes().all(|byte| byte < 0x7f) {
-            return writer.write_all(fragment.as_bytes());
-        }
-        let mut start = 0;
-        for (index, character) in fragment.char_indices() {
-            if is_hostile(character) {
-                writer.write_all(&fragment.as_bytes()[start..index])?;
-                start = index + character.len_utf8();
-                for unit in character.encode_utf16(&mut [0; 2]) {
-                    write!(writer, "\\u{unit:04x}")?;
-                }
-            }
-        }
-        writer.write_all(&fragment.as_bytes()[start..])
-    }
-
-    fn write_char_escape<W: Write + ?Sized>(
-        &mut self,
-        writer: &mut W,
-        escape: CharEscape,
-    ) -> io::Result<()> {
-        CompactFormatter.write_char_escape(writer, escape)
-    }
 }
 
 #[cfg(test)]
