@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::{Dump, Json, Output, host, output, recorder};
 
 /// Longest an agent may take to record, to write a dump after its window has ended, or to stop.
-const TIME_MAX: Duration = Duration::from_secs(20);
+const TIME_MAX: Duration = Duration::from_secs(60);
 
 /// How an agent is started.
 #[derive(Clone, Debug)]
