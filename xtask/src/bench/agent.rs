@@ -92,6 +92,8 @@ pub struct Agent<'a> {
     child: Child,
     stdout: BufReader<ChildStdout>,
     directory: PathBuf,
+    /// In memory, as the one of a host is.
+    run: PathBuf,
     /// From the start of its process to the line that says it records.
     pub started_in: Duration,
 }
@@ -100,15 +102,18 @@ impl<'a> Agent<'a> {
     /// Starts one and waits until it records.
     pub fn start(tools: &'a Tools, arguments: &[&str]) -> Result<Self> {
         let directory = tools.scratch.join("agent");
-        fs::create_dir_all(&directory)
-            .with_context(|| format!("create {}", directory.display()))?;
+        let run = Path::new("/dev/shm").join(format!("recorder-bench-{}", std::process::id()));
+        for directory in [&directory, &run] {
+            fs::create_dir_all(directory)
+                .with_context(|| format!("create {}", directory.display()))?;
+        }
         let start = Instant::now();
         let mut child = Command::new(&tools.agent)
             .arg("run")
             .arg("--state-dir")
             .arg(directory.join("state"))
             .arg("--run-dir")
-            .arg(directory.join("run"))
+            .arg(&run)
             // As many dumps as are asked for.
             .args(["--limit-dumps-per-hour", "0", "--limit-bytes-per-day", "0"])
             .args(arguments)
@@ -122,6 +127,7 @@ impl<'a> Agent<'a> {
             child,
             stdout: BufReader::new(stdout),
             directory,
+            run,
             started_in: Duration::ZERO,
         };
         let line = agent.line()?;
@@ -161,7 +167,7 @@ impl<'a> Agent<'a> {
     pub fn status(&self) -> Result<Value> {
         let output = Command::new(&self.tools.agent)
             .args(["status", "--json", "--run-dir"])
-            .arg(self.directory.join("run"))
+            .arg(&self.run)
             .output()?;
         match output.status.code() {
             Some(0 | 3) => Ok(serde_json::from_slice(&output.stdout)?),
@@ -174,7 +180,7 @@ impl<'a> Agent<'a> {
 
     /// Makes a dump begin, as one does by hand, but without a process of its own for that.
     pub fn trigger(&self) -> Result<()> {
-        let mut socket = UnixStream::connect(self.directory.join("run/control.sock"))?;
+        let mut socket = UnixStream::connect(self.run.join("control.sock"))?;
         let body = r#"{"reason":"bench"}"#;
         write!(
             socket,
@@ -234,6 +240,7 @@ impl Drop for Agent<'_> {
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = fs::remove_dir_all(&self.directory);
+        let _ = fs::remove_dir_all(&self.run);
     }
 }
 

@@ -111,7 +111,9 @@ struct Usage {
 
 /// What it used in a second.
 pub struct Rate {
-    /// Of one core.
+    /// CPU time in all, in nanoseconds.
+    pub cpu_ns: f64,
+    /// The same, of one core.
     pub cpu_percent: f64,
     wakeups: f64,
 }
@@ -141,6 +143,7 @@ impl Usage {
 
     fn since(&self, before: &Self, time: Duration) -> Rate {
         Rate {
+            cpu_ns: self.cpu_ns - before.cpu_ns,
             cpu_percent: (self.cpu_ns - before.cpu_ns) / time.as_nanos() as f64 * 100.0,
             wakeups: (self.wakeups - before.wakeups) / time.as_secs_f64(),
         }
@@ -156,7 +159,7 @@ impl Rate {
     }
 }
 
-/// Returns what a process used while something ran.
+/// Returns what a process used while `run` ran.
 pub fn during(pid: u32, run: impl FnOnce() -> Result<()>) -> Result<Rate> {
     let (before, start) = (Usage::of(pid)?, std::time::Instant::now());
     run()?;

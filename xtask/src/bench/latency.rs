@@ -13,10 +13,8 @@ use super::table::Table;
 
 /// Budgets for records of processes.
 const RINGS_MIB: [u64; 4] = [16, 64, 256, 1024];
-/// Most exits that fill a ring; larger ones are filled in part, as filling takes a minute for each 100 MiB.
-const EXITS: u64 = 500_000;
-/// An exit takes no more than this in memory.
-const EXIT_BYTES: u64 = 160;
+/// An exit takes no less than this in memory.
+const EXIT_BYTES: u64 = 128;
 
 /// Measures with a ring that is almost empty, then with rings of several sizes.
 pub fn run(tools: &Tools, rounds: usize, table: &mut Table) -> Result<()> {
@@ -25,7 +23,7 @@ pub fn run(tools: &Tools, rounds: usize, table: &mut Table) -> Result<()> {
     drop(agent);
     for mib in RINGS_MIB {
         let mut agent = start(tools, mib)?;
-        fill(tools, (mib << 20).div_ceil(EXIT_BYTES).min(EXITS))?;
+        fill(tools, (mib << 20).div_ceil(EXIT_BYTES))?;
         let held = agent.lane("lifecycle", "used_bytes")? / f64::from(1 << 20);
         let what = format!("{held:.0} MiB in a ring of {mib} MiB");
         let dump = measure(tools, &mut agent, rounds, &what, table)?;
@@ -38,7 +36,18 @@ pub fn run(tools: &Tools, rounds: usize, table: &mut Table) -> Result<()> {
 
 fn start(tools: &Tools, mib: u64) -> Result<Agent<'_>> {
     let lifecycle = format!("{mib}MiB");
-    let options = ["--after", "0ms", "--cooldown", "1ms", "--before", "1h"];
+    let options = [
+        "--after",
+        "0ms",
+        "--cooldown",
+        "1ms",
+        "--before",
+        "1h",
+        "--max-dump-bytes",
+        "1GiB",
+        "--dumps-max-bytes",
+        "4GiB",
+    ];
     let options = [&options[..], &["--lifecycle-bytes", &lifecycle]].concat();
     Agent::start(tools, &options)
 }

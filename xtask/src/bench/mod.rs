@@ -7,6 +7,7 @@ mod agent;
 mod catalog;
 mod cost;
 mod document;
+mod growth;
 mod host;
 mod latency;
 mod loss;
@@ -70,6 +71,8 @@ enum Benchmark {
     Sync,
     /// Records lost by rate of events and CPUs, with dumps in flight, beside exitsnoop and bpftrace
     Loss,
+    /// How the cost grows with CPUs, processes, cgroups and rules
+    Growth,
     /// A look at every process, beside reading /proc
     Processes,
     /// Lists, trends and ids over 10,000 incidents
@@ -110,6 +113,7 @@ pub fn run(options: &Options) -> Result<()> {
             Benchmark::Memory => memory::run(&tools, &mut table)?,
             Benchmark::Sync => sync::run(&tools, options.rounds, &mut table)?,
             Benchmark::Loss => loss::run(&tools, &mut table)?,
+            Benchmark::Growth => growth::run(&tools, &mut table)?,
             Benchmark::Processes => processes::run(options.rounds, &mut table)?,
             Benchmark::Catalog => catalog::run(&tools, options.rounds, &mut table)?,
             Benchmark::Readers => readers::run(&tools, options.rounds, &mut table)?,

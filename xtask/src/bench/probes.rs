@@ -134,25 +134,30 @@ fn quiet(command: &mut Command) -> Result<()> {
 
 /// What a program has used so far.
 #[derive(Clone, Default)]
-struct Time {
-    name: String,
-    nanoseconds: u64,
-    runs: u64,
+pub struct Time {
+    /// Its name.
+    pub name: String,
+    /// How long it ran in all.
+    pub nanoseconds: u64,
+    /// How often it ran.
+    pub runs: u64,
 }
 
 /// Returns the ids of all programs.
-fn programs() -> Result<BTreeSet<u64>> {
+pub fn programs() -> Result<BTreeSet<u64>> {
     Ok(list()?
         .iter()
         .filter_map(|program| program["id"].as_u64())
         .collect())
 }
 
-fn new_programs(known: &BTreeSet<u64>) -> Result<BTreeSet<u64>> {
+/// Returns the ids of the programs that have come since.
+pub fn new_programs(known: &BTreeSet<u64>) -> Result<BTreeSet<u64>> {
     Ok(programs()?.difference(known).copied().collect())
 }
 
-fn times(ids: &BTreeSet<u64>) -> Result<BTreeMap<u64, Time>> {
+/// Returns what these programs have used so far, by id.
+pub fn times(ids: &BTreeSet<u64>) -> Result<BTreeMap<u64, Time>> {
     let mut times = BTreeMap::new();
     for program in list()? {
         let Some(id) = program["id"].as_u64().filter(|id| ids.contains(id)) else {
@@ -177,13 +182,14 @@ fn list() -> Result<Vec<Value>> {
     serde_json::from_str(&text).context("bpftool writes JSON")
 }
 
-/// Switched on while this lives.
-struct Statistics {
+/// The kernel's statistics, switched on while this lives.
+pub struct Statistics {
     before: String,
 }
 
 impl Statistics {
-    fn on() -> Result<Self> {
+    /// Switches them on.
+    pub fn on() -> Result<Self> {
         let before = fs::read_to_string(SWITCH).with_context(|| format!("read {SWITCH}"))?;
         fs::write(SWITCH, "1").with_context(|| format!("write {SWITCH}"))?;
         Ok(Self { before })

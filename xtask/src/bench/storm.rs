@@ -8,7 +8,9 @@ use super::table::Table;
 use super::turns;
 
 /// Processes of one storm.
-const EXITS: u64 = 10_000;
+const EXITS: u64 = 20_000;
+/// Processes before it, so that whoever watches has begun: they are to be there for years, not for a second.
+const BEFORE: u64 = 5_000;
 
 /// Who watches. Peers that see one end of a process only are started together, as the agent watches both.
 const WATCHERS: [(&str, &[Peer]); 6] = [
@@ -40,15 +42,19 @@ pub fn run(tools: &Tools, rounds: usize, table: &mut Table) -> Result<()> {
         }
     }
     let turns = turns::take(rounds, &watchers, |watcher| {
+        let storm = || {
+            tools.flood(BEFORE)?;
+            tools.flood(EXITS)
+        };
         let time = match watcher {
-            None => tools.flood(EXITS)?,
+            None => storm()?,
             Some((_, [])) => {
                 let _agent = Agent::start(tools, &[])?;
-                tools.flood(EXITS)?
+                storm()?
             }
             Some((_, peers)) => {
                 let _peers = start(tools, peers)?;
-                tools.flood(EXITS)?
+                storm()?
             }
         };
         Ok(vec![time / EXITS as f64])

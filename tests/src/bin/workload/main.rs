@@ -23,7 +23,7 @@ usage: workload WHAT...
   reraise ADDRESS                   reexecute ADDRESS               core DIRECTORY
   assert                            sleep                           sleep-in-threads COUNT
   kill SIGNAL PID                   stubborn handle|ignore|block    stop MILLISECONDS PID
-  orphan                            obey CODE
+  orphan                            obey CODE                       crowd COUNT
   hog CGROUP.PROCS SCORE_ADJ anonymous|shared [BYTES]
   exit CODE                         exit-in-threads CODE COUNT      exec-from-thread CODE
   leader-exits-first CODE together|alone
@@ -92,6 +92,7 @@ fn main() -> ExitCode {
         }
         ["leader-exits-first", code, "alone"] => process::leader_first(facts::number(code), false),
         ["args", ..] => facts::print(&serde_json::json!({ "arguments": arguments.len() })),
+        ["crowd", count] => process::crowd(facts::number(count)),
         ["flood", count] => process::flood(facts::number(count)),
         ["fork-bomb", cgroup, milliseconds] => {
             process::fork_bomb(cgroup, facts::number(milliseconds));

@@ -167,6 +167,35 @@ pub(crate) fn come_and_go(stack: &mut [u128]) {
     assert_eq!(waited, child, "the child ended");
 }
 
+/// Keeps `count` children that do nothing, until its input ends.
+pub(crate) fn crowd(count: usize) {
+    let mut children = Vec::with_capacity(count);
+    for _ in 0..count {
+        // SAFETY: this process has one thread, and the child only makes system calls.
+        let child = unsafe { libc::fork() };
+        assert!(child >= 0, "processes are to be had");
+        if child == 0 {
+            // SAFETY: plain calls. It ends with its parent, also if that is killed.
+            unsafe {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                loop {
+                    libc::pause();
+                }
+            }
+        }
+        children.push(child);
+    }
+    facts::print_line(&json!({ "crowd": count }));
+    let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+    for child in children {
+        // SAFETY: it is ours and not yet waited for; a null status is allowed.
+        unsafe {
+            libc::kill(child, libc::SIGKILL);
+            libc::waitpid(child, std::ptr::null_mut(), 0);
+        }
+    }
+}
+
 /// Starts `count` children, one after the other, that end at once.
 pub(crate) fn flood(count: usize) {
     facts::print(&json!({ "exits": count }));
