@@ -71,7 +71,7 @@ impl Kept {
 
 impl Keeper {
     fn run(&self, stopping: &Receiver<()>, done: Sender<()>) {
-        super::give_way();
+        super::give_way(super::NICENESS);
         let mut twin = None;
         let mut is_last = false;
         loop {
