@@ -7,10 +7,10 @@ use recorder_ebpf::abi::{EventKind, IoError};
 use crate::emit::reserve;
 use crate::globals::{
     BDEV_DEV, BDEV_DISK, BIO_BDEV, BIO_BLKG, BIO_BYTES, BIO_CMD_FLAGS, BIO_DISK, BIO_SECTOR,
-    BIO_STATUS, BLKCG_CGROUP, BLKG_BLKCG, DISK_MAJOR, DISK_MINOR, DISK_NAME, PART_DEV, QUEUE_DISK,
-    RQ_BIO, RQ_CMD_FLAGS, RQ_DISK, RQ_PART, RQ_QUEUE, RQ_SECTOR,
+    BIO_STATUS, BLKCG_CGROUP, BLKG_BLKCG, CGROUP_NODE, DISK_MAJOR, DISK_MINOR, DISK_NAME, NODE_ID,
+    PART_DEV, QUEUE_DISK, RQ_BIO, RQ_CMD_FLAGS, RQ_DISK, RQ_PART, RQ_QUEUE, RQ_SECTOR,
 };
-use crate::kernel::{Object, address, cgroup_id, copy_to, has, load};
+use crate::kernel::{Object, address, copy_to, fetch, has, load};
 
 /// [`IoError::status`] where the kernel gives an errno instead.
 const STATUS_UNKNOWN: u32 = 255;
@@ -52,18 +52,18 @@ pub fn io_error_stacked(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let (disk, partition): (Object, u32) = if has(&BIO_BDEV) {
-        let device: Object = load(bio, &BIO_BDEV);
-        (load(device, &BDEV_DISK), load(device, &BDEV_DEV))
+        let device: Object = fetch(bio, &BIO_BDEV);
+        (fetch(device, &BDEV_DISK), fetch(device, &BDEV_DEV))
     } else {
-        (load(bio, &BIO_DISK), 0)
+        (fetch(bio, &BIO_DISK), 0)
     };
     record(&Failure {
         disk,
         partition,
         bio,
-        sector: load(bio, &BIO_SECTOR),
-        bytes: load(bio, &BIO_BYTES),
-        cmd_flags: load(bio, &BIO_CMD_FLAGS),
+        sector: fetch(bio, &BIO_SECTOR),
+        bytes: fetch(bio, &BIO_BYTES),
+        cmd_flags: fetch(bio, &BIO_CMD_FLAGS),
         status: u32::from(status),
         errno: 0,
     });
@@ -86,27 +86,27 @@ struct Failure {
 #[inline(always)]
 fn record_request(request: Object, status: u32, errno: u32, bytes: u32) {
     let disk: Object = if has(&QUEUE_DISK) {
-        load(load(request, &RQ_QUEUE), &QUEUE_DISK)
+        fetch(fetch(request, &RQ_QUEUE), &QUEUE_DISK)
     } else if has(&RQ_DISK) {
-        load(request, &RQ_DISK)
+        fetch(request, &RQ_DISK)
     } else {
         core::ptr::null()
     };
     // Before 5.11 the partition of a request was of a type of its own.
     let partition = if has(&PART_DEV) {
-        load(load(request, &RQ_PART), &PART_DEV)
+        fetch(fetch(request, &RQ_PART), &PART_DEV)
     } else if has(&BDEV_DEV) {
-        load(load(request, &RQ_PART), &BDEV_DEV)
+        fetch(fetch(request, &RQ_PART), &BDEV_DEV)
     } else {
         0
     };
     record(&Failure {
         disk,
         partition,
-        bio: load(request, &RQ_BIO),
-        sector: load(request, &RQ_SECTOR),
+        bio: fetch(request, &RQ_BIO),
+        sector: fetch(request, &RQ_SECTOR),
         bytes,
-        cmd_flags: load(request, &RQ_CMD_FLAGS),
+        cmd_flags: fetch(request, &RQ_CMD_FLAGS),
         status,
         errno,
     });
@@ -125,8 +125,8 @@ fn record(failure: &Failure) {
         (&raw mut (*record).header).write(header);
         (&raw mut (*record).sector).write(failure.sector);
         (&raw mut (*record).bytes).write(u64::from(failure.bytes));
-        (&raw mut (*record).major).write(load(failure.disk, &DISK_MAJOR));
-        (&raw mut (*record).minor).write(load(failure.disk, &DISK_MINOR));
+        (&raw mut (*record).major).write(fetch(failure.disk, &DISK_MAJOR));
+        (&raw mut (*record).minor).write(fetch(failure.disk, &DISK_MINOR));
         (&raw mut (*record).partition).write(failure.partition);
         (&raw mut (*record).status).write(failure.status);
         (&raw mut (*record).errno).write(failure.errno);
@@ -143,6 +143,7 @@ fn charged_cgroup(bio: Object) -> u64 {
     if !(has(&BIO_BLKG) && has(&BLKG_BLKCG) && has(&BLKCG_CGROUP)) {
         return 0;
     }
-    let group = load(bio, &BIO_BLKG);
-    cgroup_id(load(load(group, &BLKG_BLKCG), &BLKCG_CGROUP))
+    let group = fetch(bio, &BIO_BLKG);
+    let cgroup = fetch(fetch(group, &BLKG_BLKCG), &BLKCG_CGROUP);
+    fetch(fetch(cgroup, &CGROUP_NODE), &NODE_ID)
 }

@@ -6,8 +6,8 @@ use aya_ebpf::programs::BtfTracePointContext;
 use recorder_ebpf::abi::{CGROUP_PATH_BYTES_MAX, CgroupChange, EventKind};
 
 use crate::emit::reserve;
-use crate::globals::{CGROUP_ROOT, MEMORY_HIERARCHY, ROOT_HIERARCHY};
-use crate::kernel::{Object, Task, cgroup_id, load};
+use crate::globals::{CGROUP_NODE, CGROUP_ROOT, MEMORY_HIERARCHY, NODE_ID, ROOT_HIERARCHY};
+use crate::kernel::{Object, Task, fetch};
 
 #[repr(C)]
 struct ChangeRecord {
@@ -32,7 +32,7 @@ pub fn cgroup_rmdir(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn record(kind: EventKind, cgroup: Object, path: u64) {
     // The same names come again in every hierarchy of a host that has many: two say it all.
-    let hierarchy: u32 = load(load(cgroup, &CGROUP_ROOT), &ROOT_HIERARCHY);
+    let hierarchy: u32 = fetch(fetch(cgroup, &CGROUP_ROOT), &ROOT_HIERARCHY);
     if hierarchy != 0 && hierarchy != MEMORY_HIERARCHY.load() {
         return;
     }
@@ -52,7 +52,7 @@ fn record(kind: EventKind, cgroup: Object, path: u64) {
     let task = Task::current();
     let change = CgroupChange {
         header: slot.header(task, task.leader(), len as u32, 0),
-        id: cgroup_id(cgroup),
+        id: fetch(fetch(cgroup, &CGROUP_NODE), &NODE_ID),
         hierarchy,
         path_len: path_len as u32,
     };

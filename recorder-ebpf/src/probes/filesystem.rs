@@ -8,7 +8,7 @@ use crate::emit::reserve;
 use crate::globals::{
     INODE_INO, INODE_RDEV, INODE_SB, MAPPING_ERROR, MAPPING_HOST, SB_DEV, SB_ID, SB_MAGIC,
 };
-use crate::kernel::{Object, address, copy_to, load};
+use crate::kernel::{Object, address, copy_to, fetch};
 
 /// Bits of an `errseq_t` that hold the errno; the others count.
 ///
@@ -28,20 +28,20 @@ pub fn writeback_error(ctx: BtfTracePointContext) -> i32 {
         return 0;
     };
     let record = slot.record();
-    let inode: Object = load(mapping, &MAPPING_HOST);
-    let file_system: Object = load(inode, &INODE_SB);
+    let inode: Object = fetch(mapping, &MAPPING_HOST);
+    let file_system: Object = fetch(inode, &INODE_SB);
     // Both loads before the choice: the compiler would otherwise choose the pointer and load once, through two types.
-    let own: u32 = load(inode, &INODE_RDEV);
-    let below: u32 = load(file_system, &SB_DEV);
-    let is_device = load::<u64, _>(file_system, &SB_MAGIC) == BDEVFS_MAGIC;
+    let own: u32 = fetch(inode, &INODE_RDEV);
+    let below: u32 = fetch(file_system, &SB_DEV);
+    let is_device = fetch::<u64, _>(file_system, &SB_MAGIC) == BDEVFS_MAGIC;
     let device = if is_device { own } else { below };
     // The tracepoint's own argument is the state before the error.
-    let errseq: u32 = load(mapping, &MAPPING_ERROR);
+    let errseq: u32 = fetch(mapping, &MAPPING_ERROR);
     let header = slot.header_without_process(size_of::<WritebackError>() as u32, 0);
     // SAFETY: `record` is room for one; every field is written, the name by the copy.
     unsafe {
         (&raw mut (*record).header).write(header);
-        (&raw mut (*record).inode).write(load(inode, &INODE_INO));
+        (&raw mut (*record).inode).write(fetch(inode, &INODE_INO));
         (&raw mut (*record).device).write(device);
         (&raw mut (*record).errno).write(errseq & ERRSEQ_ERRNO);
         let name = &raw mut (*record).name;

@@ -6,7 +6,9 @@ use recorder_ebpf::abi::{EventKind, OomKill};
 
 use crate::emit::reserve;
 use crate::globals::{MM_PGTABLES_BYTES, MM_TOTAL_VM, SIGNAL_OOM_SCORE_ADJ, TASK_MM, TASK_SIGNAL};
-use crate::kernel::{MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES, Object, Task, load, rss_pages};
+use crate::kernel::{
+    MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES, Object, Task, fetch, load, rss_pages,
+};
 
 /// `mark_victim(struct task_struct *, uid_t)`
 #[btf_tracepoint(function = "mark_victim")]
@@ -23,7 +25,7 @@ pub fn record(victim: Task) {
     };
     let trigger = Task::current();
     let trigger_leader = trigger.leader();
-    let mm: Object = load(victim.0, &TASK_MM);
+    let mm: Object = fetch(victim.0, &TASK_MM);
     let signal: Object = load(victim.0, &TASK_SIGNAL);
     let leader = Task::leader_of(signal);
     let (trigger_uid, _) = trigger_leader.ids();
@@ -34,11 +36,11 @@ pub fn record(victim: Task) {
             size_of::<OomKill>() as u32,
             leader.process_flags(),
         ),
-        total_vm_pages: load(mm, &MM_TOTAL_VM),
+        total_vm_pages: fetch(mm, &MM_TOTAL_VM),
         anon_rss_pages: rss_pages(mm, MM_ANONPAGES),
         file_rss_pages: rss_pages(mm, MM_FILEPAGES),
         shmem_rss_pages: rss_pages(mm, MM_SHMEMPAGES),
-        pgtables_bytes: load(mm, &MM_PGTABLES_BYTES),
+        pgtables_bytes: fetch(mm, &MM_PGTABLES_BYTES),
         trigger_cgroup_id: trigger_leader.cgroup_id(),
         memory_cgroup_id: leader.memory_cgroup_id(),
         lineage: leader.lineage(),
