@@ -70,7 +70,12 @@ impl Disk {
         // Nothing may be mounted there.
         output(umount.arg(&run));
         let mut mount = std::process::Command::new("mount");
-        output(mount.args(["-t", "tmpfs", "run"]).arg(run)).expect_code(0);
+        output(
+            mount
+                .args(["-t", "tmpfs", "-o", "mode=0700", "run"])
+                .arg(run),
+        )
+        .expect_code(0);
     }
 
     /// Returns what an earlier boot has written down.
