@@ -14,6 +14,8 @@ use super::table::Table;
 
 /// How long the agent is watched.
 const WATCHED: Duration = Duration::from_secs(5);
+/// After what it has learned what there was before it.
+const SETTLES: Duration = Duration::from_secs(10);
 /// Exits a second, from one CPU, while rules are many.
 const RATE: u64 = 10_000;
 /// Exits of a storm on each CPU.
@@ -133,7 +135,7 @@ fn cgroups(tools: &Tools, table: &mut Table) -> Result<()> {
 fn watch(tools: &Tools, arguments: &[&str], what: &str, table: &mut Table) -> Result<()> {
     let agent = Agent::start(tools, arguments)?;
     let started = super::agent::milliseconds(agent.started_in);
-    std::thread::sleep(Duration::from_secs(2));
+    std::thread::sleep(SETTLES);
     let idle = during(agent.pid(), || {
         std::thread::sleep(WATCHED);
         Ok(())

@@ -9,6 +9,8 @@ use super::turns;
 
 /// Processes of one storm.
 const EXITS: u64 = 20_000;
+/// Programs of one storm.
+const EXECS: u64 = 1_500;
 /// Processes before it, so that whoever watches has begun: they are to be there for years, not for a second.
 const BEFORE: u64 = 5_000;
 
@@ -36,31 +38,32 @@ pub fn run(tools: &Tools, rounds: usize, table: &mut Table) -> Result<()> {
         match start(tools, peers) {
             Ok(_) => watchers.push(watcher),
             Err(error) => {
-                let what = format!("vfork + exit, {name}");
-                table.add_missing("storm", what, format!("{error:#}"));
+                table.add_missing("storm", name, format!("{error:#}"));
             }
         }
     }
     let turns = turns::take(rounds, &watchers, |watcher| {
-        let storm = || {
+        let storm = || -> Result<Vec<f64>> {
             tools.flood(BEFORE)?;
-            tools.flood(EXITS)
+            let exec = tools.micro("exec", EXECS)? / EXECS as f64 / 1e3;
+            let exit = tools.flood(EXITS)? / EXITS as f64 / 1e3;
+            Ok(vec![exec, exit])
         };
-        let time = match watcher {
-            None => storm()?,
+        match watcher {
+            None => storm(),
             Some((_, [])) => {
                 let _agent = Agent::start(tools, &[])?;
-                storm()?
+                storm()
             }
             Some((_, peers)) => {
                 let _peers = start(tools, peers)?;
-                storm()?
+                storm()
             }
-        };
-        Ok(vec![time / EXITS as f64])
+        }
     })?;
     let names: Vec<&str> = watchers.iter().map(|(name, _)| *name).collect();
-    turns.add(table, "storm", &[("vfork + exit", "ns")], &names);
+    let storms = [("fork + exec + exit", "us"), ("vfork + exit", "us")];
+    turns.add(table, "storm", &storms, &names);
     Ok(())
 }
 
