@@ -7,6 +7,7 @@ use recorder_ebpf::abi::{
     Mapping, REGISTERS_MAX, SENDERS_MAX, STACK_MEMORY_BYTES_MAX, SWITCHES_MAX, Sender, SignalFatal,
     Switch, THROTTLES_MAX, Throttle, ThrottleKey,
 };
+use recorder_ebpf::fields::DISPLACEMENT_MARK;
 
 /// Default size of the failure lane's ring, for some 200 crashes with all of their stack before the reader's first look;
 /// the agent may set another before it loads.
@@ -79,6 +80,17 @@ pub fn switch(which: Switch) -> u32 {
         None => 0,
     }
 }
+
+const _: () = {
+    // No load from these has a displacement that would be taken for the number of a field.
+    let mark = DISPLACEMENT_MARK as usize;
+    assert!(
+        size_of::<Death>() < mark && size_of::<Mappings>() < mark && size_of::<Executed>() < mark
+    );
+    assert!(
+        size_of::<LaneStats>() < mark && size_of::<Fault>() < mark && size_of::<Threads>() < mark
+    );
+};
 
 /// A process, uniquely.
 #[derive(Clone, Copy)]
