@@ -1,4 +1,5 @@
-//! `cargo xtask test`: builds, then runs the unit tests, one at a time the end-to-end tests, and some of them in guests.
+//! `cargo xtask test`: builds, then runs the unit tests, the models of the ring, one at a time the end-to-end tests, and some of
+//! them in guests.
 
 use std::env;
 use std::path::Path;
@@ -16,7 +17,7 @@ const END_TO_END: &str = "recorder-tests";
 /// Options of `cargo xtask test`.
 #[derive(Args)]
 pub struct Options {
-    /// Run only the tests whose name contains this, and none in guests
+    /// Run only the tests whose name contains this, no models, and none in guests
     pub filter: Option<String>,
 }
 
@@ -31,6 +32,9 @@ pub fn run(options: &Options) -> Result<()> {
     unit.args(["--workspace", "--exclude", END_TO_END]);
     with_environment(&mut unit, &agent);
     exec(unit.arg("--").args(&options.filter))?;
+    if options.filter.is_none() {
+        models()?;
+    }
 
     // One at a time: each provokes failures on the whole machine, and looks at what its own agent saw of them.
     let mut end_to_end = cargo("test");
@@ -50,6 +54,17 @@ pub fn run(options: &Options) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Tries every order of the steps of the ring's threads.
+fn models() -> Result<()> {
+    let mut models = cargo("run");
+    models
+        .args(["--release", "--manifest-path"])
+        .arg(paths::root().join("tests/models/Cargo.toml"))
+        .arg("--target-dir")
+        .arg(paths::target().join("models"));
+    exec(&mut models)
 }
 
 /// Runs those that a host cannot run, and on other kernels than this one.

@@ -33,9 +33,9 @@ use super::{
     LaneWindow, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENTS_MAX,
     layout::{
         ArenaHeader, HEADER_BYTES, LANES, MAGIC, Records, SEGMENT_HEADER_BYTES, SegmentHeader,
-        TWIN_MAGIC, VERSION, boot_ns, header_checksum, read_header, read_segment_header, salvage,
-        vouched,
+        TWIN_MAGIC, VERSION, boot_ns, header_checksum, salvage, vouched,
     },
+    look::{copy, gaps_until, look, read_header, read_segment_header},
 };
 use crate::event::ClockPair;
 
@@ -276,8 +276,16 @@ impl OldArena {
                 }
             }
         }
+        let mut generations: [Vec<(u64, u64)>; LANES] = Default::default();
         for used in used {
+            if let Some(oldest) = Records::new(&used.bytes).filter_map(boot_ns).min() {
+                generations[used.lane].push((used.generation, oldest));
+            }
             lanes[used.lane].hold(used.bytes);
+        }
+        for (lane, generations) in lanes.iter_mut().zip(generations) {
+            let complete_after = &mut lane.summary.complete_after_boot_ns;
+            *complete_after = (*complete_after).max(gaps_until(generations));
         }
         let made = ClockPair {
             boot_ns: header.made_boot_ns,
@@ -310,7 +318,7 @@ impl OldArena {
     fn segment(&self, index: u32, flaws: &mut Vec<Flaw>) -> io::Result<Option<Used>> {
         let at = self.segment_at(index);
         let capacity = self.geometry.segment_bytes as usize - SEGMENT_HEADER_BYTES;
-        let header = self.segment_header(index)?;
+        let header = look(&self.file, at)?;
         let owner = match self.geometry.is_by_header {
             true => self.owner(index),
             false => Some(header.lane as usize).filter(|lane| *lane < LANES),
@@ -327,10 +335,7 @@ impl OldArena {
         let committed = usize::try_from(header.committed).ok();
         let committed = committed.filter(|committed| !is_damaged && *committed <= capacity);
         let mut bytes = vec![0; committed.unwrap_or(capacity)];
-        self.file
-            .read_exact_at(&mut bytes, at + SEGMENT_HEADER_BYTES as u64)?;
-        let now = self.segment_header(index)?;
-        if now.generation != header.generation || now.committed < header.committed {
+        if !copy(&self.file, at, &header, 0, &mut bytes)? {
             return Ok(None);
         }
         let whole = match committed {

@@ -1,4 +1,4 @@
-//! The shared mapping, and all of the unsafe code that touches it.
+//! The arena: who may write what to the shared mapping, and when, so that readers find it whole.
 //!
 //! One [`Arena`] writes; any number of [`Pin`]s read, from any thread. What keeps them apart, in terms of one segment:
 //!
@@ -8,33 +8,19 @@
 //! - A [`Pin`] reads below the committed length that it found when it was made. `append` and `clear` take `&mut Arena` and
 //!   `pin` takes `&Arena`, so a pin is made wholly before or wholly after each of them.
 //!
-//! So the bytes below a pin's length are not written while it lives, and are written before it is made.
+//! So the bytes below a pin's length are not written while it lives, and are written before it is made. Whoever has the file, and
+//! not the memory of this process, reads as `look.rs` does. `tests/models` tries every order of the steps of both.
 //!
 //! Lengths that bound an access are process memory, never read back from the mapping: whoever scribbles over the shared
 //! file cannot make the agent leave its bounds. Other processes are trusted not to write to it (mode 0600) or truncate it.
 
-use std::{
-    fs::File,
-    io,
-    mem::offset_of,
-    ptr::{self, NonNull},
-    slice,
-    sync::{
-        Arc,
-        atomic::{
-            AtomicU32, AtomicU64,
-            Ordering::{Acquire, Relaxed, Release},
-            fence,
-        },
-    },
-};
+use std::{mem::offset_of, sync::Arc};
 
-use rustix::{
-    io::Errno,
-    mm::{Advice, MapFlags, ProtFlags, madvise, mlock, mmap, munmap},
+use super::{
+    layout::{HEADER_BYTES, RECORD_ALIGN, SEGMENT_HEADER_BYTES, SegmentHeader},
+    memory::Memory,
+    sync::{Acquire, AtomicU32, AtomicU64, Relaxed, Release, fence},
 };
-
-use super::layout::{HEADER_BYTES, RECORD_ALIGN, SEGMENT_HEADER_BYTES, SegmentHeader};
 
 /// Most pins of one segment: far above what windows exist, far below what the counter holds.
 const PINS_MAX: u32 = u32::MAX / 2;
@@ -47,64 +33,20 @@ pub(super) struct Arena {
     committed: Box<[usize]>,
 }
 
-/// The mapping itself, unmapped when its last user is gone.
+/// The mapping itself, given back when its last user is gone.
 #[derive(Debug)]
 struct Map {
-    base: NonNull<u8>,
-    len: usize,
+    memory: Memory,
     segment_bytes: usize,
     /// For each segment, how many [`Pin`]s there are.
     pins: Box<[AtomicU32]>,
 }
 
-// SAFETY: `base` is the only field that is not `Send` of itself. It points at a mapping that belongs to the process, not
-// to a thread, and that lives until the drop of `Map`.
-unsafe impl Send for Map {}
-// SAFETY: `&Map` gives access to the mapping through `word`, which is atomic, and through private raw pointers, whose only
-// two users are `Arena::append` and `Pin::bytes`; the module's documentation shows that these never meet.
-unsafe impl Sync for Map {}
-
 impl Map {
-    /// Makes every page present and writable, so that recording takes no page faults later.
-    fn populate(&self) -> io::Result<()> {
-        let base = self.base.as_ptr().cast();
-        // SAFETY: the range is the whole mapping; the advice changes which of its pages are present, not what they hold.
-        match unsafe { madvise(base, self.len, Advice::LinuxPopulateWrite) } {
-            Ok(()) => Ok(()),
-            // Linux before 5.14 does not know it: there a store of what is there anyway does the same, page by page. Nobody
-            // else has the mapping yet.
-            Err(Errno::INVAL) => {
-                for offset in (0..self.len).step_by(HEADER_BYTES) {
-                    self.word(offset).fetch_or(0, Relaxed);
-                }
-                Ok(())
-            }
-            Err(errno) => Err(errno.into()),
-        }
-    }
-
-    /// Keeps the pages from being swapped out, so that recording never waits for a disk. Best effort: whoever may not lock so
-    /// much memory records nevertheless.
-    fn lock(&self) {
-        // SAFETY: the range is the whole mapping; where its pages are changes nothing about what they hold.
-        let _ = unsafe { mlock(self.base.as_ptr().cast(), self.len) };
-    }
-
-    /// Returns the word at `offset` of the header page or, by way of `segment_word`, of a segment's header.
-    fn word(&self, offset: usize) -> &AtomicU64 {
-        assert!(offset.is_multiple_of(align_of::<AtomicU64>()));
-        assert!(offset + size_of::<AtomicU64>() <= self.len);
-        // SAFETY: the assertion above keeps the sum within the mapping of `self.len` bytes.
-        let word = unsafe { self.base.as_ptr().add(offset) };
-        // SAFETY: the word lies within the mapping, which outlives `self`; `base` is page-aligned and `offset` a multiple of
-        // eight; and the callers pass offsets of headers only, which nothing accesses but as such words.
-        unsafe { AtomicU64::from_ptr(word.cast()) }
-    }
-
     /// Returns the word at `offset` of the segment's header.
     fn segment_word(&self, segment: usize, offset: usize) -> &AtomicU64 {
         assert!(offset < SEGMENT_HEADER_BYTES);
-        self.word(self.segment_offset(segment) + offset)
+        self.memory.word(self.segment_offset(segment) + offset)
     }
 
     /// Returns where the segment begins.
@@ -114,55 +56,32 @@ impl Map {
     }
 
     /// Returns where the segment's records begin: `segment_bytes - SEGMENT_HEADER_BYTES` bytes of the mapping.
-    fn records(&self, segment: usize) -> *mut u8 {
-        let offset = self.segment_offset(segment) + SEGMENT_HEADER_BYTES;
-        // SAFETY: the segment exists, `segment_offset` asserts it, and `Arena::new` made the mapping long enough for all.
-        unsafe { self.base.as_ptr().add(offset) }
-    }
-}
-
-impl Drop for Map {
-    fn drop(&mut self) {
-        // SAFETY: `base` and `len` are what `mmap` returned and was given, and this is the last use: every `Arena` and `Pin`
-        // holds an `Arc` of this, and the references they hand out borrow from them.
-        let unmapped = unsafe { munmap(self.base.as_ptr().cast(), self.len) };
-        debug_assert!(unmapped.is_ok());
+    fn records(&self, segment: usize) -> usize {
+        self.segment_offset(segment) + SEGMENT_HEADER_BYTES
     }
 }
 
 impl Arena {
-    /// Maps `file`, which holds the header page and `segments` segments of `segment_bytes` bytes.
+    /// Returns the arena in memory that holds the header page and `segments` empty segments of `segment_bytes` bytes.
     ///
     /// # Panics
     ///
-    /// If `segment_bytes` is not a multiple of the segment header.
-    pub(super) fn new(file: &File, segments: usize, segment_bytes: usize) -> io::Result<Self> {
+    /// If `memory` is not as long as that, or `segment_bytes` is not a multiple of the segment header.
+    pub(super) fn new(memory: Memory, segments: usize, segment_bytes: usize) -> Self {
         assert!(segment_bytes > SEGMENT_HEADER_BYTES);
         assert!(segment_bytes.is_multiple_of(SEGMENT_HEADER_BYTES));
-        let len = segments
-            .checked_mul(segment_bytes)
-            .and_then(|bytes| bytes.checked_add(HEADER_BYTES))
-            .filter(|bytes| isize::try_from(*bytes).is_ok())
-            .ok_or(io::ErrorKind::OutOfMemory)?;
-        if file.metadata()?.len() != len as u64 {
-            // Touching a page beyond the end of the file would be SIGBUS.
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        let protection = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: with a null hint and without `FIXED` the kernel picks addresses that nothing uses.
-        let base = unsafe { mmap(ptr::null_mut(), len, protection, MapFlags::SHARED, file, 0) }?;
+        let records = segments.checked_mul(segment_bytes);
+        let len = records.and_then(|bytes| bytes.checked_add(HEADER_BYTES));
+        assert_eq!(len, Some(memory.len()));
         let map = Map {
-            base: NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?,
-            len,
+            memory,
             segment_bytes,
             pins: (0..segments).map(|_| AtomicU32::new(0)).collect(),
         };
-        map.populate()?;
-        map.lock();
-        Ok(Self {
+        Self {
             map: Arc::new(map),
             committed: vec![0; segments].into(),
-        })
+        }
     }
 
     /// Returns how many bytes of records a segment holds.
@@ -183,7 +102,7 @@ impl Arena {
     /// Stores a word of the header page.
     pub(super) fn set_header(&mut self, offset: usize, value: u64) {
         assert!(offset < HEADER_BYTES);
-        self.map.word(offset).store(value, Relaxed);
+        self.map.memory.word(offset).store(value, Relaxed);
     }
 
     /// Starts to use an empty segment.
@@ -193,11 +112,13 @@ impl Arena {
     /// If it is not empty.
     pub(super) fn open(&mut self, segment: usize, generation: u64) {
         assert_eq!(self.committed[segment], 0, "a segment in use is not opened");
+        // Release: whoever sees this use sees that the one before it is no more, and takes no length of that for one of this.
+        // Pairs with the fence between the two looks of a reader.
         self.segment_word(segment, offset_of!(SegmentHeader, generation))
-            .store(generation, Relaxed);
-        // Pairs with an acquire fence of a reader in another process, between copying records and looking again at
-        // `generation` and `committed`. The stores here and in `clear` come before those of any record that follows, so a
-        // reader that copied newer bytes than it asked for finds that the segment has changed.
+            .store(generation, Release);
+        // Pairs with the acquire fence of a reader between copying records and looking again at the generation. The store
+        // above comes before those of any record that follows, so a reader that copied newer bytes than it asked for finds
+        // that the segment has changed.
         fence(Release);
     }
 
@@ -222,31 +143,36 @@ impl Arena {
         let used = self.committed[segment];
         let end = used + record.len().next_multiple_of(RECORD_ALIGN);
         assert!(end <= self.capacity());
-        // SAFETY: `used` is below the capacity, which is how many bytes there are at `records`.
-        let target = unsafe { self.map.records(segment).add(used) };
-        // SAFETY: `target` has room for the record, by the assertion. Nothing else accesses these bytes: other writers need
-        // the `&mut self` that is held here, and pins read below a committed length that was at most `used` (it only grows
-        // while they live). So `record` does not overlap them either, even if it is itself a pin's.
-        unsafe { ptr::copy_nonoverlapping(record.as_ptr(), target, record.len()) };
+        // SAFETY: the assertion keeps the record within the segment's records, where no words are. Nothing else in this process
+        // accesses these bytes: other writers need the `&mut self` that is held here, and pins read below a committed length
+        // that was at most `used` (it only grows while they live).
+        unsafe {
+            self.map
+                .memory
+                .write(self.map.records(segment) + used, record);
+        }
         self.committed[segment] = end;
         // Release: whoever sees this length, a reader in another process or one after the death of this one, sees the bytes
-        // below it. Pairs with that reader's acquire load.
+        // below it. Pairs with the fence behind that reader's looks.
         self.segment_word(segment, offset_of!(SegmentHeader, committed))
             .store(end as u64, Release);
     }
 
-    /// Empties a segment, unless it is pinned; returns whether it is empty.
-    pub(super) fn clear(&mut self, segment: usize) -> bool {
+    /// Empties a segment. What there is to say of the records that it held, [`Arena::set_header`] said before.
+    ///
+    /// # Panics
+    ///
+    /// If it is pinned: see [`Arena::pins`].
+    pub(super) fn clear(&mut self, segment: usize) {
         // Acquire: pairs with the release in the drop of `Pin`, so that its last read comes before any write that follows.
         // No new pin can come into being: that takes `&Arena`.
-        if self.map.pins[segment].load(Acquire) != 0 {
-            return false;
-        }
+        let pins = self.map.pins[segment].load(Acquire);
+        assert_eq!(pins, 0, "what a window holds is not cleared");
         self.committed[segment] = 0;
-        // Ordered before the next record's bytes by the fence in `open`.
+        // Release: whoever misses the records, in another process or after the death of this one, sees that they are counted
+        // as evicted. Pairs with the fence in `read_header`.
         self.segment_word(segment, offset_of!(SegmentHeader, committed))
-            .store(0, Relaxed);
-        true
+            .store(0, Release);
     }
 
     /// Keeps what the segment holds now from being overwritten.
@@ -283,12 +209,15 @@ pub(super) struct Pin {
 impl Pin {
     /// Returns the committed records.
     pub(super) fn bytes(&self) -> &[u8] {
-        let start = self.map.records(self.segment);
-        // SAFETY: `len` was the segment's committed length when this was made: that many bytes from `start` are inside the
-        // mapping, were written by `append` (or are padding: what the file had there), and happened before this by way of
-        // the `&Arena` that made it. None of them is written while it lives: `append` writes above the committed length, and
-        // `clear`, which alone lowers it, refuses because of this pin's count. The mapping lives as long as `map`.
-        unsafe { slice::from_raw_parts(start, self.len) }
+        // SAFETY: `len` was the segment's committed length when this was made: that many bytes were written by `append` (or
+        // are padding: what the file had there), and happened before this by way of the `&Arena` that made it. No words are
+        // among them. None of them is written while it lives: `append` writes above the committed length, and `clear`, which
+        // alone lowers it, refuses because of this pin's count.
+        unsafe {
+            self.map
+                .memory
+                .bytes(self.map.records(self.segment), self.len)
+        }
     }
 }
 

@@ -146,10 +146,11 @@ impl LaneRing {
 
     /// Empties a segment and counts what was in it, unless it is pinned; returns whether it is empty.
     fn evict(&mut self, arena: &mut Arena, segment: usize) -> bool {
-        let bytes = arena.committed(segment) as u64;
-        if !arena.clear(segment) {
+        // It may lose its last pin at any moment, and gets no other one here.
+        if arena.pins(segment) != 0 {
             return false;
         }
+        let bytes = arena.committed(segment) as u64;
         let contents = mem::take(&mut self.contents[segment - self.first]);
         let until = self.evicted_until.unwrap_or(0).max(contents.newest_boot_ns);
         self.evicted_until = Some(until);
@@ -163,6 +164,8 @@ impl LaneRing {
         for (offset, value) in words {
             arena.set_header(lane_word(self.lane, offset), value);
         }
+        // Behind the account: at no moment are records missing that are not said to be.
+        arena.clear(segment);
         true
     }
 

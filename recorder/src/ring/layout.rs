@@ -15,14 +15,11 @@
 //! the records below `committed`. All else in a segment's header is a hint: it may be one record ahead of `committed`.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io;
 use std::mem::offset_of;
-use std::os::unix::fs::FileExt as _;
 
 use crc32fast::Hasher;
 use recorder_ebpf::abi::{Header, LAYOUT_HASH, Lane, decode};
-use zerocopy::{FromBytes, FromZeros as _, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::config::RingConfig;
 
@@ -253,20 +250,6 @@ pub(super) fn vouched(header: &SegmentHeader, records: &[u8]) -> Option<usize> {
     };
     let before = (before >> 32, CHECKSUM_MARK | (before & u64::from(u32::MAX)));
     is_right(header.committed, now).or_else(|| is_right(before.0, before.1))
-}
-
-/// Reads the header of an arena.
-pub(super) fn read_header(file: &File) -> io::Result<ArenaHeader> {
-    let mut header = ArenaHeader::new_zeroed();
-    file.read_exact_at(header.as_mut_bytes(), 0)?;
-    Ok(header)
-}
-
-/// Reads the header of the segment that begins `at` this byte.
-pub(super) fn read_segment_header(file: &File, at: u64) -> io::Result<SegmentHeader> {
-    let mut header = SegmentHeader::new_zeroed();
-    file.read_exact_at(header.as_mut_bytes(), at)?;
-    Ok(header)
 }
 
 /// Returns where a word of the lane's [`LaneEntry`] lies in the arena.

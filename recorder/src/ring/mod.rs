@@ -17,14 +17,22 @@
 mod abandoned;
 #[expect(
     unsafe_code,
-    reason = "the arena is memory that other processes map and that windows read while it is written"
+    reason = "windows read the arena's memory while it is written"
 )]
 mod arena;
 mod config;
 mod file;
+mod follow;
 mod lane;
 mod layout;
+mod look;
+#[expect(unsafe_code, reason = "the arena is memory that other processes map")]
+mod memory;
+#[expect(unsafe_code, reason = "the kernel maps it")]
+#[cfg_attr(miri, path = "pages_miri.rs")]
+mod pages;
 mod stats;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod twin;
@@ -38,6 +46,7 @@ use uuid::Uuid;
 use arena::Arena;
 use lane::LaneRing;
 use layout::{ArenaHeader, LANES};
+use memory::Memory;
 
 pub use abandoned::{Abandoned, AbandonedError, Flaw, OldArena};
 pub use config::{
@@ -72,13 +81,12 @@ impl FlightRing {
         let boot_id = boot_id().map_err(RingError::BootId)?;
         let file = file::create(path, &ArenaHeader::new(config, boot_id, lanes))?;
         let segments: u32 = lanes.iter().map(|(_, segments)| segments).sum();
-        let arena = Arena::new(&file, segments as usize, config.segment_bytes as usize).map_err(
-            |source| RingError::File {
-                action: "map",
-                path: path.unwrap_or(Path::new("memfd")).to_owned(),
-                source,
-            },
-        )?;
+        let memory = Memory::map(&file).map_err(|source| RingError::File {
+            action: "map",
+            path: path.unwrap_or(Path::new("memfd")).to_owned(),
+            source,
+        })?;
+        let arena = Arena::new(memory, segments as usize, config.segment_bytes as usize);
         let lanes = Lane::ALL.map(|lane| {
             let (first, segments) = lanes[lane as usize];
             LaneRing::new(lane, first as usize..(first + segments) as usize)

@@ -11,16 +11,14 @@
 
 use std::{fs::File, io, os::unix::fs::FileExt as _, path::Path};
 
-use crc32fast::Hasher;
 use zerocopy::IntoBytes as _;
 
 use super::{
     config::RingError,
     file,
-    layout::{
-        ArenaHeader, HEADER_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader, TWIN_MAGIC,
-        header_checksum, read_header, read_segment_header, segment_checksum, vouch,
-    },
+    follow::Copied,
+    layout::{ArenaHeader, HEADER_BYTES, SEGMENT_HEADER_BYTES, TWIN_MAGIC, header_checksum},
+    look::read_header,
 };
 use crate::event::ClockPair;
 
@@ -32,19 +30,6 @@ pub struct Twin {
     segment_bytes: usize,
     segments: Vec<Copied>,
     buffer: Vec<u8>,
-}
-
-/// What a segment of the twin holds.
-#[derive(Clone, Debug, Default)]
-struct Copied {
-    generation: u64,
-    committed: usize,
-    /// Of the bytes of its records.
-    hasher: Hasher,
-    /// The committed length and the checksum when the last flush came to its end.
-    flushed: (u32, u32),
-    /// The same now.
-    current: (u32, u32),
 }
 
 impl Twin {
@@ -105,7 +90,7 @@ impl Twin {
         self.file.write_all_at(header.as_bytes(), 0)?;
         self.file.sync_data()?;
         for segment in &mut self.segments {
-            segment.flushed = segment.current;
+            segment.flushed();
         }
         Ok(bytes)
     }
@@ -113,42 +98,13 @@ impl Twin {
     /// Copies what is new in a segment; returns how many bytes of records that is.
     fn copy(&mut self, index: usize) -> io::Result<usize> {
         let at = (HEADER_BYTES + index * self.segment_bytes) as u64;
-        let live = read_segment_header(&self.ring, at)?;
+        let capacity = self.segment_bytes - SEGMENT_HEADER_BYTES;
         let copied = &mut self.segments[index];
-        let is_same_use = live.generation == copied.generation;
-        let Some(committed) = usize::try_from(live.committed)
-            .ok()
-            .filter(|committed| *committed <= self.segment_bytes - SEGMENT_HEADER_BYTES)
+        let Some((header, from)) = copied.follow(&self.ring, at, capacity, &mut self.buffer)?
         else {
-            return Err(io::ErrorKind::InvalidData.into());
-        };
-        if is_same_use && committed == copied.committed {
             return Ok(0);
-        }
-        let is_longer = is_same_use && committed > copied.committed;
-        let from = if is_longer { copied.committed } else { 0 };
+        };
         let records = at + (SEGMENT_HEADER_BYTES + from) as u64;
-        self.buffer.resize(committed - from, 0);
-        self.ring.read_exact_at(&mut self.buffer, records)?;
-        let now = read_segment_header(&self.ring, at)?;
-        if now.generation != live.generation || now.committed < live.committed {
-            // It was evicted meanwhile. Its next use is copied by the next flush.
-            return Ok(0);
-        }
-        if !is_longer {
-            *copied = Copied {
-                generation: live.generation,
-                ..Copied::default()
-            };
-        }
-        copied.hasher.update(&self.buffer);
-        copied.committed = committed;
-        let checksum = segment_checksum(copied.hasher.clone(), &live, committed as u64);
-        copied.current = (committed as u32, checksum);
-        let header = SegmentHeader {
-            vouched: vouch(checksum, copied.flushed),
-            ..live
-        };
         self.file.write_all_at(&self.buffer, records)?;
         self.file.write_all_at(header.as_bytes(), at)?;
         Ok(self.buffer.len())
