@@ -86,6 +86,19 @@ impl Agent {
     /// Starts an agent with its directories below one of the test's, and waits until it records.
     #[track_caller]
     pub fn start_in(directory: &Path, options: &Options) -> Self {
+        let agent = Self::begin_in(directory, options);
+        agent.stdout.wait_for("an agent that records", |lines| {
+            lines
+                .iter()
+                .find(|line| line.starts_with("recording"))
+                .cloned()
+        });
+        agent
+    }
+
+    /// Starts an agent with its directories below one of the test's, and waits for nothing.
+    #[track_caller]
+    pub fn begin_in(directory: &Path, options: &Options) -> Self {
         let mut command = run_command(directory, options);
         let child = command
             .stdin(Stdio::null())
@@ -95,20 +108,23 @@ impl Agent {
         let mut child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let stdout = Lines::of(child.stdout.take().expect("stdout is a pipe"));
         let stderr = Lines::of(child.stderr.take().expect("stderr is a pipe"));
-        let agent = Self {
+        Self {
             child,
             directory: directory.to_owned(),
             own_directory: None,
             stdout,
             stderr,
-        };
-        agent.stdout.wait_for("an agent that records", |lines| {
-            lines
-                .iter()
-                .find(|line| line.starts_with("recording"))
-                .cloned()
-        });
-        agent
+        }
+    }
+
+    /// Returns where the dumps of agents are whose directories are below this one.
+    pub fn dumps_in(directory: &Path) -> PathBuf {
+        state_directory(directory).join("dumps")
+    }
+
+    /// Returns the `--run-dir` of agents whose directories are below this one.
+    pub fn run_directory_in(directory: &Path) -> PathBuf {
+        run_directory(directory)
     }
 
     /// Returns its process id.

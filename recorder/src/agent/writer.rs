@@ -152,7 +152,11 @@ impl Writer {
                     previous.forget();
                     return;
                 };
-                let outcome = self.write_previous(&old, &incident, &found);
+                // A start that was cut short may have come as far as that.
+                let outcome = match dump::find_written(self.store.directory(), &incident) {
+                    Some(written) => Ok(written),
+                    None => self.write_previous(&old, &incident, &found),
+                };
                 self.teller.notify(&incident, &outcome);
                 if let Err(error) = &outcome {
                     self.missed(&incident, recording, &format!("{error:#}"));

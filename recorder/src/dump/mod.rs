@@ -51,7 +51,7 @@ pub use metadata::{
 };
 pub use name::{DUMP_EXTENSION, SIDECAR_EXTENSION, SIGNATURE_EXTENSION, short_id};
 pub use names::{Original, beside_copy, with_names};
-pub use write::{WriteError, Written, write, write_linked};
+pub use write::{WriteError, Written, find_written, write, write_linked};
 
 use crate::{
     event::Body,

@@ -24,12 +24,17 @@ pub(super) fn time(unix_ns: u64) -> String {
 /// The time sorts. Of the rule, whatever could mean something to a shell or a path becomes `_`; the id is what follows the last `-`.
 pub(super) fn stem(unix_ns: u64, rule: &str, id: Uuid) -> String {
     let time = timestamp(unix_ns).strftime("%Y%m%dT%H%M%SZ");
+    format!("{time}{}", ending(rule, id))
+}
+
+/// Returns what such a name ends with, whenever it was.
+pub(super) fn ending(rule: &str, id: Uuid) -> String {
     let harmless = |character: char| match character {
         'a'..='z' | 'A'..='Z' | '0'..='9' | '.' | '_' | '-' => character,
         _ => '_',
     };
     let rule: String = rule.chars().take(RULE_BYTES_MAX).map(harmless).collect();
-    format!("{time}-{rule}-{}", short_id(id))
+    format!("-{rule}-{}", short_id(id))
 }
 
 /// Returns the last eight digits of an id: the first ones of a UUIDv7 are the time, and equal for a minute.

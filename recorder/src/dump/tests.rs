@@ -726,6 +726,24 @@ fn a_missing_directory_is_an_error_that_names_it() {
 }
 
 #[test]
+fn a_dump_that_is_whole_is_found_by_its_incident() {
+    let case = small();
+    let dir = TempDir::new().expect("a directory");
+    assert_eq!(find_written(dir.path(), &case.incident), None);
+    let written = case.write(dir.path()).expect("a dump");
+    assert_eq!(
+        find_written(dir.path(), &case.incident),
+        Some(written.clone())
+    );
+    let mut other = case.incident.clone();
+    other.rule = "other".to_owned();
+    assert_eq!(find_written(dir.path(), &other), None);
+    let file = fs::File::options().write(true).open(&written.path);
+    file.expect("ours").set_len(100).expect("ours");
+    assert_eq!(find_written(dir.path(), &case.incident), None, "it is cut");
+}
+
+#[test]
 fn a_sidecar_that_cannot_be_written_leaves_nothing() {
     let dir = TempDir::new().expect("a directory");
     let beside = "20261123T090000Z-io.error-1234abcd.json";

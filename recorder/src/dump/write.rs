@@ -1,6 +1,7 @@
 //! Writing a dump.
 
 use std::{
+    fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
     thread,
@@ -29,6 +30,7 @@ use super::{
 use crate::death::{Deaths, DeathsOf};
 use crate::event::{self, Body, Event, proto};
 use crate::identity::Naming;
+use crate::incident::Incident;
 
 /// Chunks that may wait for the compressor.
 const CHUNKS_WAITING: usize = 2;
@@ -143,6 +145,27 @@ pub fn write_linked(
             }
         }
     }
+}
+
+/// Returns the dump of an incident that is in the directory already: whoever wrote it may have come no further.
+///
+/// A sidecar gets its name last, so with it the dump is whole.
+pub fn find_written(dir: &Path, incident: &Incident) -> Option<Written> {
+    let ending = name::ending(&incident.rule, incident.id);
+    let ending = format!("{ending}.{SIDECAR_EXTENSION}");
+    let mut paths = fs::read_dir(dir).ok()?.flatten().map(|entry| entry.path());
+    let path = paths.find(|path| file_name(path).ends_with(&ending))?;
+    let sidecar: Sidecar = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
+    let is_there =
+        fs::metadata(dir.join(&sidecar.file)).is_ok_and(|file| file.len() == sidecar.bytes);
+    is_there.then(|| Written {
+        path: dir.join(&sidecar.file),
+        sidecar: path,
+        bytes: sidecar.bytes,
+        sha256: sidecar.sha256,
+        events: sidecar.events,
+        verdict: sidecar.verdict,
+    })
 }
 
 /// Why an attempt failed.
