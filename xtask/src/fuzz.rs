@@ -50,6 +50,20 @@ pub struct Options {
     pub seconds: u64,
 }
 
+/// How long each target runs in `cargo xtask test`, in seconds.
+const SHORT_SECONDS: u64 = 12;
+
+/// Runs every target for a moment, from the seeds and from what longer runs have learnt here. The program is not optimised: it is
+/// slower by some times, but is built in half of the time, and that counts here.
+pub fn short() -> Result<()> {
+    packages::provide(&[COMPILER])?;
+    let program = build(&[], "debug")?;
+    for (name, more) in TARGETS {
+        fuzz(&program, name, more, SHORT_SECONDS)?;
+    }
+    Ok(())
+}
+
 /// Runs `cargo xtask fuzz`.
 pub fn run(options: &Options) -> Result<()> {
     packages::provide(&[COMPILER])?;
@@ -59,7 +73,7 @@ pub fn run(options: &Options) -> Result<()> {
     {
         bail!("no target {target:?}: there are {}", names.join(", "));
     }
-    let program = build()?;
+    let program = build(&["--release"], "release")?;
     for (name, more) in TARGETS {
         if options.target.as_ref().is_none_or(|target| target == name) {
             fuzz(&program, name, more, options.seconds)?;
@@ -68,20 +82,21 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Builds the one program that has all targets.
-fn build() -> Result<PathBuf> {
+/// Builds the one program that has all targets, as `how` says, which leaves it in a directory of this name.
+fn build(how: &[&str], directory: &str) -> Result<PathBuf> {
     let target = paths::target().join("fuzz");
     let host = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let mut build = cargo("build");
     build
-        .args(["--release", "--manifest-path"])
+        .args(how)
+        .arg("--manifest-path")
         .arg(paths::root().join("tests/fuzz/Cargo.toml"))
         // Named, so that programs that run while it is built count nothing.
         .args(["--target", &host, "--target-dir"])
         .arg(&target)
         .env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\x1f"));
     exec(&mut build)?;
-    Ok(target.join(host).join("release/recorder-fuzz"))
+    Ok(target.join(host).join(directory).join("recorder-fuzz"))
 }
 
 fn fuzz(program: &Path, name: &str, seeds: &[&str], seconds: u64) -> Result<()> {

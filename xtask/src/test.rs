@@ -1,5 +1,5 @@
-//! `cargo xtask test`: builds, then runs the unit tests, the models of the ring, one at a time the end-to-end tests, and some of
-//! them in guests.
+//! `cargo xtask test`: builds, then runs the unit tests, the models of the ring, each fuzz target for a moment, one at a time the
+//! end-to-end tests, and some of them in guests.
 
 use std::env;
 use std::path::Path;
@@ -9,7 +9,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::exec::{cargo, exec, is_root};
-use crate::{build, paths, setup, vm};
+use crate::{build, fuzz, paths, setup, vm};
 
 /// The package of the end-to-end tests.
 const END_TO_END: &str = "recorder-tests";
@@ -17,7 +17,7 @@ const END_TO_END: &str = "recorder-tests";
 /// Options of `cargo xtask test`.
 #[derive(Args)]
 pub struct Options {
-    /// Run only the tests whose name contains this, no models, and none in guests
+    /// Run only the tests whose name contains this, no models and fuzz targets, and none in guests
     pub filter: Option<String>,
 }
 
@@ -34,6 +34,7 @@ pub fn run(options: &Options) -> Result<()> {
     exec(unit.arg("--").args(&options.filter))?;
     if options.filter.is_none() {
         models()?;
+        fuzz::short()?;
     }
 
     // One at a time: each provokes failures on the whole machine, and looks at what its own agent saw of them.
