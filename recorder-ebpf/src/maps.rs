@@ -51,6 +51,10 @@ pub static MAPPINGS: PerCpuArray<Mappings, 1> = PerCpuArray::new();
 #[btf_map]
 pub static DYING: LruHashMap<Process, u8, 1024> = LruHashMap::new();
 
+/// Processes of several threads whose end is recorded: the last of their threads may leave together.
+#[btf_map]
+pub static ENDED: LruHashMap<Process, u8, 1024> = LruHashMap::new();
+
 /// Where a death is put together.
 #[btf_map]
 pub static DEATH: PerCpuArray<Death, 1> = PerCpuArray::new();

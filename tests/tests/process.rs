@@ -6,7 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::time::Duration;
 
-use recorder_tests::{Agent, Dump, Ended, Need, Program, Workload, host, output, ready, recorder};
+use recorder_tests::{
+    Agent, Dump, Ended, Need, Options, Program, Workload, host, output, ready, recorder,
+};
 
 /// A user who owns nothing.
 const NOBODY: u32 = 65534;
@@ -396,5 +398,25 @@ fn hostile_strings_are_kept_and_shown_escaped() {
     }
     for line in agent.said().iter().chain(&agent.notes()) {
         assert!(!line.contains('\x1b'), "{}", line.escape_debug());
+    }
+}
+
+/// The threads of a process leave at once, and more than one of them finds that no other is left.
+#[test]
+fn a_process_whose_threads_end_together_ends_once() {
+    const PROCESSES: usize = 200;
+    if !ready(&Need::RECORDING) {
+        return;
+    }
+    let agent = Agent::start_with(&Options {
+        before: "60s",
+        ..Options::default()
+    });
+    let pids: Vec<u32> = (0..PROCESSES)
+        .map(|_| Program::workload().run(["exit-in-threads", "5", "8"]).pid())
+        .collect();
+    let dump = agent.trigger("they ended");
+    for pid in pids {
+        dump.only("process.exit", pid).expect("body.exit_code", 5);
     }
 }

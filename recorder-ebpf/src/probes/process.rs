@@ -1,5 +1,6 @@
 //! Processes that execute, end and hang.
 
+use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel_str, bpf_probe_read_user};
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
@@ -22,7 +23,7 @@ use crate::globals::{
     TASK_SIGNAL, TASK_STIME, TASK_UTIME, TASK_WRITE_BYTES, VFSMOUNT_ROOT,
 };
 use crate::kernel::{Object, Task, cpu_time, has, load, load_at, load_or_zero, read, unknown};
-use crate::maps::{EXEC_STRINGS_BYTES, EXECUTED, Executed, Threads};
+use crate::maps::{ENDED, EXEC_STRINGS_BYTES, EXECUTED, Executed, Process, Threads};
 
 /// Bits of `signal_struct.flags`.
 ///
@@ -259,7 +260,8 @@ fn word<const FIELD: i16>(address: u64, offset: &Offset<FIELD>) -> u64 {
 
 /// `sched_process_exit(struct task_struct *[, bool group_dead])`
 ///
-/// The second argument is younger than some supported kernels; the count of live threads says the same on all of them.
+/// The second argument is younger than some supported kernels. The count of live threads says on all of them that none is
+/// left; but it says so to each thread that is on its way out by then, of which one is the process's end.
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
     let task = Task(ctx.arg(0));
@@ -268,6 +270,9 @@ pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let leader = Task::leader_of(signal);
+    if !is_alone(signal) && !is_first_to_end(task, leader) {
+        return 0;
+    }
     let Some(mut slot) = reserve_for::<Exit>(EventKind::ProcessExit, leader) else {
         return 0;
     };
@@ -318,6 +323,24 @@ pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
     unsafe { slot.record().write(exit) };
     slot.submit();
     0
+}
+
+/// Tells whether a process has one thread and has had no other.
+#[inline(always)]
+fn is_alone(signal: Object) -> bool {
+    // What threads that are gone have run is not nothing.
+    load::<u32, _>(signal, &SIGNAL_THREADS) == 1 && load::<u64, _>(signal, &SIGNAL_RUNTIME) == 0
+}
+
+/// Tells whether the process's end has not been seen yet.
+#[inline(always)]
+fn is_first_to_end(task: Task, leader: Task) -> bool {
+    let process = Process {
+        start_boot_ns: leader.start(),
+        tgid: task.tgid(),
+        reserved: 0,
+    };
+    ENDED.insert(process, 1, u64::from(BPF_NOEXIST)).is_ok()
 }
 
 /// What threads used.
