@@ -8,6 +8,7 @@
 
 mod agent;
 mod command;
+pub mod cpu;
 mod dump;
 mod event;
 mod fields;

@@ -3,11 +3,10 @@
 use std::process::Command;
 
 use recorder_tests::{
-    Agent, Dump, Ended, Event, Json, Need, Program, Workload, fixture, host, output, ready,
-    recorder,
+    Agent, Dump, Ended, Event, Json, Need, Program, Workload, cpu, fixture, host, output, ready,
+    recorder, system,
 };
 
-/// These tests know the processor's registers and calling convention.
 fn is_ready() -> bool {
     is_ready_with(&[])
 }
@@ -16,7 +15,7 @@ fn is_ready() -> bool {
 fn is_ready_with(builds: &[fixture::Build]) -> bool {
     let compilers = builds.iter().map(|build| Need::Command(build.compiler));
     let needs: Vec<Need> = Need::RECORDING.into_iter().chain(compilers).collect();
-    cfg!(target_arch = "x86_64") && ready(&needs)
+    ready(&needs)
 }
 
 /// Returns the bytes that the dump has of the stack from `address` on.
@@ -117,6 +116,15 @@ fn a_thread_has_its_own_stack_and_base() {
     let agent = Agent::start();
     let (ended, dump) = crash(&agent, &Program::workload(), &["segv-thread", "0x77"]);
     let fatal = dump.only("signal.fatal", ended.pid());
+    if !cpu::IS_X86_64 {
+        // Its thread pointer is in a register that the kernel saves only when another thread runs.
+        fatal.expect_absent("body.fs_base");
+        assert_eq!(
+            mapping_of(fatal, fatal.address("body.sp")).str("permissions"),
+            "rw-p"
+        );
+        return;
+    }
     let base = fatal.address("body.fs_base");
     // The thread's descriptor lies above its stack, in the same mapping, and begins with its own address.
     let stack = mapping_of(fatal, fatal.address("body.sp"));
@@ -141,7 +149,7 @@ fn a_fault_that_was_raised_again_has_the_stack_of_the_fault() {
     assert!(fatal.is_true("body.reraised"), "{fatal}");
     assert_eq!(
         fatal.address("body.stack_memory_address"),
-        fatal.register("rsp"),
+        fatal.register(cpu::SP),
         "{fatal}"
     );
     assert!(
@@ -450,8 +458,41 @@ fn a_file_that_is_only_in_a_container_is_found_while_that_lives() {
 }
 
 #[test]
+fn the_core_dump_is_one_of_this_processor() {
+    if !is_ready() || !ready(&[Need::Command("readelf")]) {
+        return;
+    }
+    let agent = Agent::start();
+    let (_, dump) = crash(&agent, &Program::workload(), &["segv-deep", "0x1234"]);
+    let cores = tempfile::tempdir().expect("there is room for tests");
+    let core = cores.path().join("core");
+    let mut export = recorder(["export", "--format", "core", "-o"]);
+    output(export.arg(&core).arg(dump.path())).expect_code(0);
+    let mut readelf = system("readelf");
+    readelf.args(["--wide", "--file-header", "--segments", "--notes"]);
+    let said = output(readelf.arg(&core)).expect_code(0);
+    let machine = if cpu::IS_X86_64 {
+        "Advanced Micro Devices X86-64"
+    } else {
+        "AArch64"
+    };
+    for expected in [
+        "CORE (Core file)",
+        machine,
+        "NT_PRSTATUS",
+        "NT_PRPSINFO",
+        "NT_SIGINFO",
+        "NT_AUXV",
+    ] {
+        assert!(said.text().contains(expected), "no {expected:?} in {said}");
+    }
+    // It finds nothing wrong, and says so by silence.
+    assert_eq!(said.stderr, "", "{said}");
+}
+
+#[test]
 fn gdb_reads_the_core_dump() {
-    if !is_ready_with(&[fixture::BARE_C]) {
+    if !is_ready_with(&[fixture::BARE_C]) || !ready(&[Need::Command("gdb")]) {
         return;
     }
     let (_directory, program) = fixture::BARE_C.program();
@@ -510,7 +551,7 @@ fn gdb_reads_the_core_dump() {
 
 #[test]
 fn gdb_finds_a_program_that_lies_anywhere() {
-    if !is_ready() {
+    if !is_ready_with(&[fixture::CPP]) || !ready(&[Need::Command("gdb")]) {
         return;
     }
     let (_directory, program) = fixture::CPP.program();
@@ -549,7 +590,7 @@ fn the_memory_of_the_stack_can_be_left_out() {
     assert!(!fatal.all("body.stack").is_empty(), "{fatal}");
     // The ring has none of it either: what was on the stack, the copy beside the failure lane's records included.
     let ring = std::fs::read(agent.run_directory().join("ring")).expect("the agent keeps it there");
-    let mark = fatal.register("rsp").to_le_bytes();
+    let mark = fatal.register(cpu::SP).to_le_bytes();
     assert!(
         ring.windows(8).any(|bytes| bytes == mark),
         "and the registers are"

@@ -4,7 +4,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use recorder_tests::{Agent, Dump, Ended, Need, Program, Workload, host, ready};
+use recorder_tests::{Agent, Dump, Ended, Need, Program, Workload, cpu, host, ready};
 use rustix::process::Signal;
 
 /// A user who owns nothing.
@@ -148,14 +148,12 @@ fn a_fault_that_a_handler_raises_again_is_the_original_one() {
         ended.facts.address("ip"),
         "{fatal}"
     );
-    if cfg!(target_arch = "x86_64") {
-        assert_eq!(
-            fatal.register("rsi"),
-            ended.facts.address("mark"),
-            "{fatal}"
-        );
-        assert_eq!(fatal.register("rdi"), 0x99, "{fatal}");
-    }
+    assert_eq!(
+        fatal.register(cpu::SECOND),
+        ended.facts.address("mark"),
+        "{fatal}"
+    );
+    assert_eq!(fatal.register(cpu::FIRST), 0x99, "{fatal}");
     fatal.expect_same("body.instruction_bytes", &ended.facts, "code");
 }
 

@@ -357,6 +357,26 @@ fn a_fault_says_which_access_failed_and_why() {
 }
 
 #[test]
+fn a_fault_of_aarch64_says_so_by_its_syndrome() {
+    let cases = [
+        (0x9200_0046, "write to"),
+        (0x9200_0006, "read of"),
+        (0x9200_0146, "read of"),
+        (0x8200_0006, "jump to"),
+        (0, "address"),
+    ];
+    for (syndrome, expected) in cases {
+        let fault = proto::SignalFatal {
+            fault_address: Some(0x10),
+            error_code: Some(syndrome),
+            ..fatal(7, START, 11)
+        };
+        let expected = format!("{expected} 0x10");
+        assert_eq!(words::access(&fault), Some(expected), "{syndrome:#x}");
+    }
+}
+
+#[test]
 fn a_forbidden_system_call_has_its_number() {
     let fault = proto::SignalFatal {
         code: code(1, "SYS_SECCOMP"),

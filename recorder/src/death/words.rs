@@ -11,6 +11,13 @@ const PAGE_FAULT_WRITE: u64 = 1 << 1;
 const PAGE_FAULT_FETCH: u64 = 1 << 4;
 /// Number of the page-fault trap of x86-64.
 const PAGE_FAULT: u64 = 14;
+/// Classes of aarch64's syndrome, which are its bits from here on: no instruction, or no data, could be had there.
+const CLASS_SHIFT: u32 = 26;
+const INSTRUCTION_ABORT: u64 = 0x20;
+const DATA_ABORT: u64 = 0x24;
+/// Bits of the syndrome of a data abort: it was to write; it was but for the cache.
+const ABORT_WRITE: u64 = 1 << 6;
+const ABORT_CACHE: u64 = 1 << 8;
 
 const SIGHUP: u32 = 1;
 const SIGINT: u32 = 2;
@@ -31,9 +38,20 @@ pub fn access(fatal: &proto::SignalFatal) -> Option<String> {
         (Some(PAGE_FAULT), Some(code)) if code & PAGE_FAULT_FETCH != 0 => "jump to",
         (Some(PAGE_FAULT), Some(code)) if code & PAGE_FAULT_WRITE != 0 => "write to",
         (Some(PAGE_FAULT), Some(_)) => "read of",
+        (None, Some(syndrome)) => abort(syndrome),
         _ => "address",
     };
     Some(format!("{how} {address:#x}"))
+}
+
+/// Says the same of the syndrome of aarch64, which has no trap numbers.
+fn abort(syndrome: u64) -> &'static str {
+    match syndrome >> CLASS_SHIFT {
+        INSTRUCTION_ABORT => "jump to",
+        DATA_ABORT if syndrome & (ABORT_WRITE | ABORT_CACHE) == ABORT_WRITE => "write to",
+        DATA_ABORT => "read of",
+        _ => "address",
+    }
 }
 
 /// Says in a sentence what a code means, where its name does not.

@@ -22,6 +22,7 @@ pub(super) fn fatal(record: &[u8]) -> Option<proto::SignalFatal> {
     // The processor's words about a fault outlive it in the thread: they belong to this signal only if the kernel sent it.
     let from_kernel = fatal.code > 0;
     let x86_64 = fatal.arch == Arch::X86_64 as u32;
+    let has_error_code = from_kernel && (x86_64 || has_syndrome(&fatal));
     let instruction_len = (fatal.instruction_len as usize).min(fatal.instruction.len());
     Some(proto::SignalFatal {
         process: Some(process::descendant(header, &fatal.lineage)),
@@ -35,7 +36,7 @@ pub(super) fn fatal(record: &[u8]) -> Option<proto::SignalFatal> {
         } else {
             Vec::new()
         },
-        error_code: (from_kernel && x86_64).then_some(fatal.error_code),
+        error_code: has_error_code.then_some(fatal.error_code),
         trap_number: (from_kernel && x86_64).then_some(fatal.trap_number),
         cpu: Some(header.cpu.into()),
         instruction_bytes: (instruction_len > 0)
@@ -52,6 +53,18 @@ pub(super) fn fatal(record: &[u8]) -> Option<proto::SignalFatal> {
         unwound_stack: Vec::new(),
         auxiliary: auxiliary(&fatal.auxiliary),
     })
+}
+
+/// Tells whether the error code is an aarch64's syndrome, and of this fault: the kernel keeps none of others than these.
+fn has_syndrome(fatal: &SignalFatal) -> bool {
+    const SIGBUS: u32 = 7;
+    const SIGSEGV: u32 = 11;
+    /// `SI_KERNEL`: by no instruction's fault.
+    const OTHER: i32 = 0x80;
+    fatal.arch == Arch::Aarch64 as u32
+        && [SIGBUS, SIGSEGV].contains(&fatal.signal)
+        && fatal.code != OTHER
+        && fatal.error_code != 0
 }
 
 /// Returns the entries before the one that ends them.

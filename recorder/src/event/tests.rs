@@ -366,6 +366,29 @@ fn fatal_signal_with_hostile_lengths() {
 }
 
 #[test]
+fn fatal_signal_of_aarch64() {
+    let mut fatal = segv();
+    fatal.arch = Arch::Aarch64 as u32;
+    fatal.registers = std::array::from_fn(|index| index as u64);
+    fatal.error_code = 0x9200_0046;
+    let body = body_json(fatal.as_bytes());
+    for (name, value) in [
+        ("x0", "0x0"),
+        ("x30", "0x1e"),
+        ("sp", "0x1f"),
+        ("pc", "0x20"),
+    ] {
+        assert_eq!(body["registers"][name], json!(value));
+    }
+    assert_eq!(body["registers"]["pstate"], json!("0x21"));
+    assert_eq!(body["error_code"], json!(0x9200_0046_u32));
+    // The processor has none, and other signals leave an older fault's word where it was.
+    assert_eq!(body.get("trap_number"), None);
+    fatal.signal = 5;
+    assert_eq!(body_json(fatal.as_bytes()).get("error_code"), None);
+}
+
+#[test]
 fn oom_kill_in_bytes() {
     let kill = OomKill {
         header: header(EventKind::OomKill, 0),

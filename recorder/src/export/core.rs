@@ -403,6 +403,30 @@ mod tests {
     }
 
     #[test]
+    fn a_crash_of_aarch64_is_a_core_dump_of_aarch64() {
+        let mut crash = crash();
+        crash.registers = AARCH64
+            .registers
+            .iter()
+            .zip(0..)
+            .map(|(name, value)| proto::Register {
+                name: Some((*name).to_owned()),
+                value: Some(value),
+            })
+            .collect();
+        let core = core(&crash, &[]).expect("there are registers");
+        let header = FileHeader64::<Le>::parse(core.as_slice()).expect("an ELF header");
+        assert_eq!(header.e_machine.get(Le), EM_AARCH64);
+        let (notes, _) = parsed(&core);
+        let status = &notes[0].1;
+        // As the kernel has it: 34 registers, and a word behind them.
+        assert_eq!(status.len(), 112 + 34 * 8 + 8);
+        let register = |index: usize| &status[112 + index * 8..][..8];
+        assert_eq!(register(30), 30_u64.to_le_bytes());
+        assert_eq!(register(33), 33_u64.to_le_bytes(), "pstate is the last");
+    }
+
+    #[test]
     fn holds_what_was_recorded_and_nothing_else() {
         let core = core(&crash(), &["x".repeat(99)]).expect("there are registers");
         let (notes, loads) = parsed(&core);

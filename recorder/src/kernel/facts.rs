@@ -27,6 +27,8 @@ struct Registers {
     sp: u32,
     /// Bytes from the start of a kernel stack to the registers at its end.
     top: Option<u32>,
+    /// Where a thread keeps the processor's word about a fault, if not where x86-64 does: a member of its `task_struct`.
+    error_code: Option<&'static str>,
 }
 
 /// `struct pt_regs`: <https://github.com/torvalds/linux/blob/v6.12/arch/x86/include/asm/ptrace.h#L103>
@@ -38,6 +40,7 @@ const REGISTERS: Registers = Registers {
     sp: 19 * 8,
     // Four pages, the registers last: <https://github.com/torvalds/linux/blob/v5.10/arch/x86/include/asm/processor.h#L810>
     top: Some((16 << 10) - 21 * 8),
+    error_code: None,
 };
 
 /// `struct user_pt_regs`: <https://github.com/torvalds/linux/blob/v6.12/arch/arm64/include/uapi/asm/ptrace.h#L94>
@@ -49,7 +52,12 @@ const REGISTERS: Registers = Registers {
     sp: 31 * 8,
     // It depends on the kernel's configuration.
     top: None,
+    // The syndrome: <https://github.com/torvalds/linux/blob/v6.12/arch/arm64/include/asm/processor.h#L161>
+    error_code: Some("thread.fault_code"),
 };
+
+/// What the probes call the field that has the processor's word about a fault.
+const ERROR_CODE: &str = "TASK_ERROR_CODE";
 
 /// Returns the kernel's number of this process: that of its pid namespace, if that is the first one.
 ///
@@ -66,7 +74,8 @@ impl Facts {
         let offsets = FIELDS
             .iter()
             .map(|field| {
-                let offset = btf.offset(field.structure, field.member);
+                let own = REGISTERS.error_code.filter(|_| field.name == ERROR_CODE);
+                let offset = btf.offset(field.structure, own.unwrap_or(field.member));
                 if offset.is_none() && !field.optional {
                     missing.push(format!("{}.{}", field.structure, field.member));
                 }
@@ -176,6 +185,11 @@ mod tests {
         assert_eq!(placing(both, &format!("{memory}{unified}")), 0);
         assert_eq!(placing("0::/user.slice\n", unified), 0);
         assert_eq!(placing("", ""), 0);
+    }
+
+    #[test]
+    fn the_field_that_differs_between_processors_is_one_of_the_probes() {
+        assert!(FIELDS.iter().any(|field| field.name == ERROR_CODE));
     }
 
     #[test]

@@ -5,6 +5,9 @@ use std::{env, io};
 
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 
+/// `fchmodat2`, which has one number on all architectures; the library does not know it on each.
+const FCHMODAT2: i64 = 452;
+
 /// Calls that start programs, reach other processes or hosts, or change what files may do.
 pub(super) const REACH_OUT: &[i64] = &[
     // Other programs.
@@ -28,7 +31,7 @@ pub(super) const REACH_OUT: &[i64] = &[
     libc::SYS_listen,
     // What files may do and whose they are. Landlock does not ask about it.
     libc::SYS_fchmodat,
-    libc::SYS_fchmodat2,
+    FCHMODAT2,
     libc::SYS_fchownat,
     libc::SYS_setxattr,
     libc::SYS_lsetxattr,

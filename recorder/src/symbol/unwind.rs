@@ -5,7 +5,7 @@
 
 use gimli::{
     BaseAddresses, CfaRule, EhFrame, EhFrameHdr, EndianSlice, EvaluationResult, LittleEndian,
-    Register, RegisterRule, UnwindContext, UnwindExpression, UnwindSection as _, Value,
+    Register, RegisterRule, UnwindContext, UnwindExpression, UnwindSection as _, Value, Vendor,
 };
 use recorder_ebpf::abi::STACK_FRAMES_MAX;
 
@@ -25,6 +25,10 @@ struct Machine {
     names: &'static [&'static str],
     ip: &'static str,
     stack_pointer: Register,
+    /// Where a call leaves its return address, if not on the stack.
+    link: Option<Register>,
+    /// The bits of a return address that are its own: others may sign it.
+    address_mask: u64,
 }
 
 const X86_64: Machine = Machine {
@@ -34,6 +38,8 @@ const X86_64: Machine = Machine {
     ],
     ip: "rip",
     stack_pointer: Register(7),
+    link: None,
+    address_mask: u64::MAX,
 };
 
 const AARCH64: Machine = Machine {
@@ -44,6 +50,9 @@ const AARCH64: Machine = Machine {
     ],
     ip: "pc",
     stack_pointer: Register(31),
+    link: Some(Register(30)),
+    // What programs have without asking for more.
+    address_mask: (1 << 48) - 1,
 };
 
 /// The registers of one frame.
@@ -76,8 +85,11 @@ impl<'a> Tables<'a> {
             bases = std::mem::take(&mut bases).set_eh_frame_hdr(at);
             EhFrameHdr::new(index, LittleEndian).parse(&bases, 8).ok()
         });
+        let mut frames = EhFrame::new(frames, LittleEndian);
+        // Its tables say where return addresses are signed; those of x86-64 say nothing in that way.
+        frames.set_vendor(Vendor::AArch64);
         Some(Self {
-            frames: EhFrame::new(frames, LittleEndian),
+            frames,
             index,
             bases,
         })
@@ -103,7 +115,7 @@ pub(super) fn walk<'a>(
             Some((tables, address)) => {
                 frame.caller(machine, tables, address, &memory, &mut context)
             }
-            // A jump to where no code is: the call has left its return address at the stack pointer.
+            // A jump to where no code is: the call has left its return address.
             None if addresses.len() == 1 => frame.called_from(machine, &memory),
             None => None,
         };
@@ -159,16 +171,18 @@ impl Frame {
 
     /// Returns the caller of a function that has done nothing yet: what a jump into nowhere looks like.
     fn called_from(&self, machine: &Machine, memory: &Memory<'_>) -> Option<Self> {
-        if machine.ip != X86_64.ip {
-            return None;
-        }
-        let sp = self.register(machine.stack_pointer)?;
         let mut caller = Self {
             registers: self.registers,
-            ip: memory.word(sp)?,
+            ip: 0,
             is_exact: false,
         };
-        caller.set(machine.stack_pointer, sp.checked_add(8));
+        if let Some(link) = machine.link {
+            caller.ip = self.register(link)? & machine.address_mask;
+        } else {
+            let sp = self.register(machine.stack_pointer)?;
+            caller.ip = memory.word(sp)?;
+            caller.set(machine.stack_pointer, sp.checked_add(8));
+        }
         Some(caller)
     }
 
@@ -231,7 +245,7 @@ impl Frame {
             }
             caller.set(register, value);
         }
-        caller.ip = ip?;
+        caller.ip = ip? & machine.address_mask;
         Some(caller)
     }
 
@@ -321,6 +335,19 @@ mod tests {
     #[test]
     fn a_jump_into_nowhere_came_from_where_its_call_returns_to() {
         assert_eq!(walk(&jump_into_nowhere(), |_| None), [0x10, 0x40_1000]);
+    }
+
+    #[test]
+    fn aarch64_has_its_return_address_in_a_register_and_may_sign_it() {
+        let crash = proto::SignalFatal {
+            registers: vec![
+                register("pc", 0x10),
+                register("sp", 0x7000),
+                register("x30", 0x0042_0000_0040_1000),
+            ],
+            ..proto::SignalFatal::default()
+        };
+        assert_eq!(walk(&crash, |_| None), [0x10, 0x40_1000]);
     }
 
     #[test]
