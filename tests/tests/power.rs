@@ -20,13 +20,8 @@ const SYNC: &str = "250ms";
 const LIFE: Duration = Duration::from_secs(3);
 /// How long it says so when nobody ends it.
 const LIFE_MAX: Duration = Duration::from_secs(120);
-/// Where a machine that is reset keeps what its memory held: above what it boots from, and reserved on its command line.
-const RAMOOPS: [&str; 4] = [
-    "mem_address=0x50000000",
-    "mem_size=0x100000",
-    "record_size=0x20000",
-    "console_size=0",
-];
+/// How the kernel keeps its messages in the memory that outlives a reset, which the machine's words name and reserve.
+const RAMOOPS: [&str; 3] = ["mem_size=0x100000", "record_size=0x20000", "console_size=0"];
 
 /// Says something to who runs the machine, past the test runner, which would keep it to itself.
 fn say(text: &str) {
@@ -104,7 +99,9 @@ fn has_pstore() -> bool {
     if Path::new("/modules/reed_solomon.ko").exists() {
         guest::load("reed_solomon", &[]);
     }
-    guest::load("ramoops", &RAMOOPS);
+    let address = std::env::var("RECORDER_RESERVED").expect("it is on the kernel's command line");
+    let address = format!("mem_address={address}");
+    guest::load("ramoops", &[&[address.as_str()], &RAMOOPS[..]].concat());
     let mut mount = std::process::Command::new("mount");
     output(mount.args(["-t", "pstore", "pstore", "/sys/fs/pstore"])).expect_code(0);
     true

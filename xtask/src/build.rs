@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
+use crate::cross::{self, Cross};
 use crate::exec::{cargo, exec};
 use crate::{paths, setup};
 
@@ -24,15 +26,23 @@ pub fn run() -> Result<()> {
 
 /// Builds everything and says where it is. Returns the path of the agent.
 pub fn agent() -> Result<PathBuf> {
-    let object = object()?;
     let mut build = cargo("build");
+    build.arg("--target-dir").arg(paths::target());
+    with(build, paths::agent())
+}
+
+/// The same for another architecture: the object is for both.
+pub fn agent_for(cross: &Cross) -> Result<PathBuf> {
+    with(cross.cargo("build"), cross::agent())
+}
+
+/// Builds with `build`, which makes `agent`.
+fn with(mut build: Command, agent: PathBuf) -> Result<PathBuf> {
+    let object = object()?;
     build
         .args(["--package", "recorder", "--bin", "recorder", "--release"])
-        .arg("--target-dir")
-        .arg(paths::target())
         .env(OBJECT_VARIABLE, &object);
     exec(&mut build)?;
-    let agent = paths::agent();
     for (what, path) in [("BPF object", &object), ("agent", &agent)] {
         let bytes = fs::metadata(path)
             .with_context(|| format!("look at {}", path.display()))?

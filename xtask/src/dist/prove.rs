@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::exec::exec;
 use crate::packages::{Need, Present, provide};
 use crate::paths;
+use crate::vm::arch::Arch;
 use crate::vm::emulator::Emulator;
 use crate::vm::machine::Machine;
 
@@ -50,7 +51,7 @@ pub fn run(package: &Path, next: &Path) -> Result<()> {
     fs::create_dir_all(&directory)?;
     let disk = directory.join("disk.img");
     disk_of(&root, &disk)?;
-    let emulator = Emulator::provide(false)?;
+    let emulator = Emulator::provide(Arch::Amd64, false)?;
     let machine = Machine {
         emulator: &emulator,
         image: &boot_file(&root, "vmlinuz-")?,

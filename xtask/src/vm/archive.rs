@@ -15,15 +15,16 @@ use crate::exec::{answer, exec};
 const MIRROR: &str = "http://deb.debian.org/debian";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// Packages of one suite that are unpacked together.
-#[derive(Clone, Copy, Debug)]
-pub struct Set {
+/// Packages that are unpacked together.
+pub struct Set<'a> {
     /// What their directory in the cache is called.
-    pub name: &'static str,
-    /// The suite.
-    pub suite: &'static str,
+    pub name: &'a str,
+    /// The suites they are looked for in.
+    pub suites: &'a [&'a str],
+    /// What the archive calls the machines that they are for.
+    pub architecture: &'a str,
     /// Asks which packages belong to it.
-    pub packages: fn(&Apt) -> Result<BTreeSet<String>>,
+    pub packages: &'a dyn Fn(&Apt) -> Result<BTreeSet<String>>,
 }
 
 /// A package as the archive's signed index describes it.
@@ -33,7 +34,7 @@ struct Package {
     sha256: String,
 }
 
-impl Set {
+impl Set<'_> {
     /// Returns the directory that the packages are unpacked in, from the cache if they are there; `update` asks the archive
     /// for newer ones.
     pub fn provide(&self, update: bool) -> Result<PathBuf> {
@@ -66,7 +67,7 @@ impl Set {
 
     /// Downloads the packages and writes their hashes to `lock`.
     fn fetch(&self, directory: &Path, lock: &Path) -> Result<()> {
-        let apt = Apt::new(&directory.join("apt"), self.suite)?;
+        let apt = Apt::new(&directory.join("apt"), self.suites, self.architecture)?;
         exec(&mut apt.command("apt-get", &["--quiet", "update"]))?;
         let names = (self.packages)(&apt)?;
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -135,7 +136,7 @@ pub struct Apt {
 }
 
 impl Apt {
-    fn new(root: &Path, suite: &str) -> Result<Self> {
+    fn new(root: &Path, suites: &[&str], architecture: &str) -> Result<Self> {
         for directory in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(root.join(directory))?;
         }
@@ -143,7 +144,10 @@ impl Apt {
         let sources = root.join("sources.list");
         fs::write(
             &sources,
-            format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n"),
+            suites
+                .iter()
+                .map(|suite| source(&mirror, suite))
+                .collect::<String>(),
         )?;
         let status = root.join("status");
         fs::write(&status, "")?;
@@ -152,13 +156,14 @@ impl Apt {
             "Dir::Etc::preferencesparts=/dev/null",
             "Acquire::Languages=none",
             "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false",
-            "APT::Architecture=amd64",
-            "APT::Architectures=amd64",
             // Nothing is shared with other users: no need to download as one of its own, who could not write here.
             "APT::Sandbox::User=",
         ]
         .map(str::to_owned)
         .into();
+        for name in ["APT::Architecture", "APT::Architectures"] {
+            options.push(format!("{name}={architecture}"));
+        }
         for (name, path) in [
             ("Dir::Etc::sourcelist", sources),
             ("Dir::State::Lists", root.join("lists")),
@@ -205,6 +210,16 @@ impl Apt {
     }
 }
 
+/// Returns the line that names a suite; those of the security team are beside the others.
+fn source(mirror: &str, suite: &str) -> String {
+    let beside = if suite.ends_with("-security") {
+        "-security"
+    } else {
+        ""
+    };
+    format!("deb [signed-by={KEYRING}] {mirror}{beside} {suite} main\n")
+}
+
 /// Where packages are kept: outside the repository, and shared by all of a user's work trees.
 fn cache() -> Result<PathBuf> {
     let set = |name| env::var_os(name).filter(|value| !value.is_empty());
@@ -222,6 +237,13 @@ fn cache() -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn security_updates_have_a_tree_of_their_own() {
+        let line = |suite| source("http://a/debian", suite);
+        assert!(line("x").ends_with(" http://a/debian x main\n"));
+        assert!(line("x-security").ends_with(" http://a/debian-security x-security main\n"));
+    }
 
     #[test]
     fn packages_are_read_off_what_apt_prints_and_written_as_sha256sum_reads_them() {

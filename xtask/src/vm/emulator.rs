@@ -1,18 +1,12 @@
-//! QEMU and the shell of guests, from their packages: the machine's own are neither needed nor touched.
+//! QEMU, from its packages: the machine's own is neither needed nor touched.
 
 use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
 
+use super::arch::Arch;
 use super::archive::Set;
-
-/// QEMU with all that it loads, and a shell that needs nothing.
-const PACKAGES: Set = Set {
-    name: "emulator",
-    suite: "trixie",
-    packages: |apt| apt.closure(&["qemu-system-x86", "busybox-static"]),
-};
 
 /// Where its libraries are.
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
@@ -24,14 +18,23 @@ const FIRMWARE: [&str; 2] = ["usr/share/qemu", "usr/share/seabios"];
 /// An emulator in the cache.
 #[derive(Clone, Debug)]
 pub struct Emulator {
+    /// What it emulates.
+    pub arch: Arch,
     root: PathBuf,
 }
 
 impl Emulator {
-    /// Returns the emulator, from the cache if it is there; `update` asks the archive for a newer one.
-    pub fn provide(update: bool) -> Result<Self> {
-        let root = PACKAGES.provide(update)?;
-        Ok(Self { root })
+    /// Returns the emulator, with all that it loads, from the cache if it is there; `update` asks the archive for a newer one.
+    pub fn provide(arch: Arch, update: bool) -> Result<Self> {
+        let facts = arch.facts();
+        let packages = Set {
+            name: &format!("{}emulator", facts.prefix),
+            suites: &["trixie"],
+            architecture: Arch::Amd64.facts().name,
+            packages: &|apt| apt.closure(&[facts.package]),
+        };
+        let root = packages.provide(update)?;
+        Ok(Self { arch, root })
     }
 
     /// Returns a command that runs it.
@@ -41,15 +44,10 @@ impl Emulator {
         command
             .arg("--library-path")
             .arg(&libraries)
-            .arg(self.root.join("usr/bin/qemu-system-x86_64"));
+            .arg(self.root.join("usr/bin").join(self.arch.facts().program));
         for firmware in FIRMWARE {
             command.arg("-L").arg(self.root.join(firmware));
         }
         command
-    }
-
-    /// Returns the shell.
-    pub fn shell(&self) -> PathBuf {
-        self.root.join("usr/bin/busybox")
     }
 }

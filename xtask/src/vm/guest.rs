@@ -8,14 +8,19 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
+use super::arch::Arch;
 use super::cpio::Archive;
 use super::kernels::Kernel;
 use super::modules;
-use crate::exec::{answer, cargo, exec, find};
+use super::userland::{Files, Userland};
+use crate::cross::Cross;
+use crate::exec::{answer, cargo, exec};
 use crate::{build, paths};
 
 const INIT: &str = include_str!("init.sh");
 const TESTS: &str = "recorder-tests";
+/// Its program that fails.
+const WORKLOAD: &str = "workload";
 
 /// Modules that are loaded at boot.
 const AT_BOOT: [&str; 13] = [
@@ -44,11 +49,11 @@ const FOR_TESTS: [&str; 6] = [
     "raid1",
 ];
 
-/// Programs of the host that tests run, if it has them.
-const PROGRAMS: [&str; 4] = ["mkfs.ext4", "dmsetup", "timeout", "taskset"];
-
 /// What runs in every guest.
 pub struct Suite {
+    userland: Userland,
+    /// What takes from a program what guests have no use for.
+    strip: PathBuf,
     agent: PathBuf,
     workload: PathBuf,
     tests: Vec<Test>,
@@ -60,23 +65,41 @@ struct Test {
 }
 
 impl Suite {
-    /// Builds the agent, unless there is one, and the tests for this host.
-    pub fn build(agent: Option<&Path>) -> Result<Self> {
-        let agent = match agent {
-            Some(agent) => agent.to_owned(),
-            None => build::agent()?,
+    /// Builds the agent, unless there is one, and the tests of these files; `update` asks the archive for newer packages.
+    pub fn build(
+        arch: Arch,
+        agent: Option<&Path>,
+        files: &BTreeSet<&str>,
+        update: bool,
+    ) -> Result<Self> {
+        let userland = Userland::provide(arch, update)?;
+        let (mut tests, strip, built) = match arch {
+            Arch::Amd64 => {
+                let mut tests = cargo("test");
+                tests.arg("--target-dir").arg(paths::target());
+                let built = match agent {
+                    Some(agent) => agent.to_owned(),
+                    None => build::agent()?,
+                };
+                (tests, PathBuf::from("strip"), built)
+            }
+            Arch::Arm64 => {
+                let cross = Cross::provide(update)?;
+                let built = build::agent_for(&cross)?;
+                (cross.cargo("test"), cross.program("strip"), built)
+            }
         };
-        let mut tests = cargo("test");
         tests
             .args(["--package", TESTS, "--release", "--no-run"])
+            .args(files.iter().flat_map(|file| ["--test", file]))
             .args(["--message-format", "json-render-diagnostics"])
-            .arg("--target-dir")
-            .arg(paths::target())
             .env(build::OBJECT_VARIABLE, paths::bpf_object())
             .stderr(Stdio::inherit());
         let messages = answer(&mut tests).context("the end-to-end tests do not build")?;
         let mut suite = Self {
-            agent,
+            userland,
+            strip,
+            agent: built,
             workload: PathBuf::new(),
             tests: Vec::new(),
         };
@@ -85,7 +108,6 @@ impl Suite {
             suite.take(&message);
         }
         ensure!(!suite.tests.is_empty(), "cargo built no tests");
-        suite.tests.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(suite)
     }
 
@@ -95,29 +117,18 @@ impl Suite {
         let name = message["target"]["name"].as_str()?.to_owned();
         let kind = message["target"]["kind"][0].as_str()?;
         match (kind, message["profile"]["test"].as_bool()?) {
-            ("bin", false) if name == "workload" => self.workload = path,
+            ("bin", false) if name == WORKLOAD => self.workload = path,
             ("test", true) => self.tests.push(Test { name, path }),
             _ => {}
         }
         Some(())
     }
 
-    /// Returns the names of all tests' files.
-    pub fn names(&self) -> Vec<&str> {
-        self.tests.iter().map(|test| test.name.as_str()).collect()
-    }
-
     /// Writes a first root directory for `kernel` that runs `plan`, one test and filter a line.
-    pub fn initramfs(
-        &self,
-        kernel: &Kernel,
-        shell: &Path,
-        plan: &[String],
-        patience: u64,
-    ) -> Result<Vec<u8>> {
+    pub fn initramfs(&self, kernel: &Kernel, plan: &[String], patience: u64) -> Result<Vec<u8>> {
         let mut archive = Archive::default();
         archive.file("/init", 0o755, INIT.as_bytes())?;
-        archive.program("/bin/busybox", shell)?;
+        archive.program("/bin/busybox", &self.userland.shell()?)?;
         archive.link("/bin/sh", "busybox")?;
         archive.file(
             "/etc/passwd",
@@ -140,32 +151,29 @@ impl Suite {
         archive.file("/recorder/plan", 0o644, lines(plan).as_bytes())?;
         archive.file("/recorder/patience", 0o644, patience.to_string().as_bytes())?;
 
-        let mut libraries = BTreeSet::new();
-        let agent = stripped(&self.agent, "recorder", "--strip-debug")?;
+        let mut files = Files::new();
+        let agent = self.stripped(kernel, &self.agent, "recorder", "--strip-debug")?;
         archive.program("/recorder/release/recorder", &agent)?;
         // With all it has: tests read its symbols and its build ID.
         archive.program("/recorder/release/workload", &self.workload)?;
-        libraries.extend(needed(&agent)?);
-        libraries.extend(needed(&self.workload)?);
+        self.userland.libraries(&agent, &mut files)?;
+        self.userland.libraries(&self.workload, &mut files)?;
         let planned = |test: &&Test| {
             let first = |line: &String| line.split(' ').next() == Some(test.name.as_str());
             plan.iter().any(first)
         };
         for test in self.tests.iter().filter(planned) {
-            let program = stripped(&test.path, &test.name, "--strip-all")?;
+            let program = self.stripped(kernel, &test.path, &test.name, "--strip-all")?;
             archive.program(&format!("/recorder/release/deps/{}", test.name), &program)?;
-            libraries.extend(needed(&program)?);
+            self.userland.libraries(&program, &mut files)?;
         }
-        for program in PROGRAMS.into_iter().filter_map(find) {
-            archive.program(&program.to_string_lossy(), &program)?;
-            libraries.extend(needed(&program)?);
+        self.userland.programs(&mut files)?;
+        for (path, from) in &files {
+            archive.program(path, from)?;
         }
         // Where the tests were built to look for them.
         let fixtures = paths::root().join("tests/fixtures");
         directory(&mut archive, &fixtures)?;
-        for library in libraries {
-            archive.program(&library, Path::new(&library))?;
-        }
 
         let at_boot = modules::closure(&kernel.modules, &AT_BOOT)?;
         let names: Vec<String> = at_boot.iter().map(|module| module.name.clone()).collect();
@@ -176,6 +184,21 @@ impl Suite {
             archive.file(&path, 0o644, &module.content)?;
         }
         archive.finish()
+    }
+
+    /// Returns a copy of a program without what a guest has no use for.
+    fn stripped(&self, kernel: &Kernel, program: &Path, name: &str, how: &str) -> Result<PathBuf> {
+        let directory = paths::vm().join(format!("{}stripped", kernel.arch.facts().prefix));
+        fs::create_dir_all(&directory)?;
+        let to = directory.join(name);
+        exec(
+            Command::new(&self.strip)
+                .arg(how)
+                .arg("-o")
+                .arg(&to)
+                .arg(program),
+        )?;
+        Ok(to)
     }
 }
 
@@ -191,31 +214,4 @@ fn directory(archive: &mut Archive, from: &Path) -> Result<()> {
         archive.file(&path.to_string_lossy(), 0o644, &content)?;
     }
     Ok(())
-}
-
-/// Returns a copy of a program without what a guest has no use for.
-fn stripped(program: &Path, name: &str, how: &str) -> Result<PathBuf> {
-    let directory = paths::vm().join("stripped");
-    fs::create_dir_all(&directory)?;
-    let to = directory.join(name);
-    exec(
-        Command::new("strip")
-            .arg(how)
-            .arg("-o")
-            .arg(&to)
-            .arg(program),
-    )?;
-    Ok(to)
-}
-
-/// Returns the libraries that a program loads.
-fn needed(program: &Path) -> Result<Vec<String>> {
-    let list = answer(Command::new("ldd").arg(program))
-        .with_context(|| format!("ldd {}", program.display()))?;
-    let library = |line: &str| {
-        let line = line.split_once("=> ").map_or(line, |(_, path)| path);
-        let path = line.split_whitespace().next()?;
-        path.starts_with('/').then(|| path.to_owned())
-    };
-    Ok(list.lines().filter_map(library).collect())
 }

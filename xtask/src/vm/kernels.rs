@@ -6,44 +6,57 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use super::arch::Arch;
 use super::archive::{Apt, Set};
 
-/// What depends on the newest kernel of a suite, in the flavour for virtual machines.
-const METAPACKAGE: &str = "linux-image-cloud-amd64";
+/// What depends on the newest kernel of a suite, in the flavour for virtual machines, before the architecture.
+const METAPACKAGE: &str = "linux-image-cloud-";
 
 /// A kernel that can be asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Release {
     /// What it is called here.
     pub name: &'static str,
+    arch: Arch,
     suite: &'static str,
 }
 
-/// The kernels of Debian's releases that recorder supports, oldest first, and the newest there is.
-pub const RELEASES: [Release; 4] = [
-    Release {
-        name: "5.10",
-        suite: "bullseye",
-    },
-    Release {
-        name: "6.1",
-        suite: "bookworm",
-    },
-    Release {
-        name: "6.12",
-        suite: "trixie",
-    },
-    Release {
-        name: "newest",
-        suite: "trixie-backports",
-    },
+/// The kernels of Debian's releases that recorder supports, oldest first, and the newest there is; then one for aarch64.
+pub const RELEASES: [Release; 6] = [
+    amd64("5.10", "bullseye"),
+    amd64("6.1", "bookworm"),
+    amd64("6.12", "trixie"),
+    amd64("newest", "trixie-backports"),
+    arm64("arm64-6.1", "bookworm"),
+    arm64("arm64-6.12", "trixie"),
 ];
+
+/// Places in [`RELEASES`] of the oldest and of the newest, which are run if nothing is asked for.
+pub const ENDS: [usize; 2] = [0, 3];
+
+const fn amd64(name: &'static str, suite: &'static str) -> Release {
+    Release {
+        name,
+        arch: Arch::Amd64,
+        suite,
+    }
+}
+
+const fn arm64(name: &'static str, suite: &'static str) -> Release {
+    Release {
+        name,
+        arch: Arch::Arm64,
+        suite,
+    }
+}
 
 /// A kernel in the cache.
 #[derive(Clone, Debug)]
 pub struct Kernel {
     /// What it was asked for as.
     pub name: &'static str,
+    /// What it runs on.
+    pub arch: Arch,
     /// What it calls itself.
     pub version: String,
     /// What QEMU boots.
@@ -55,12 +68,13 @@ pub struct Kernel {
 impl Release {
     /// Returns the kernel, from the cache if it is there; `update` asks the archive for a newer one.
     pub fn provide(&self, update: bool) -> Result<Kernel> {
-        let packages = Set {
+        let set = Set {
             name: self.name,
-            suite: self.suite,
-            packages,
+            suites: &[self.suite],
+            architecture: self.arch.facts().name,
+            packages: &|apt| packages(apt, self.arch.facts().name),
         };
-        self.find(&packages.provide(update)?)
+        self.find(&set.provide(update)?)
     }
 
     /// Finds the image and the modules below `root`, where different packages put them.
@@ -85,6 +99,7 @@ impl Release {
             let image = image.with_context(|| format!("no image of kernel {version}"))?;
             return Ok(Kernel {
                 name: self.name,
+                arch: self.arch,
                 version,
                 image,
                 modules,
@@ -95,24 +110,25 @@ impl Release {
 }
 
 /// Returns the packages that make up the kernel of a suite: one before 7.0, three since.
-fn packages(apt: &Apt) -> Result<BTreeSet<String>> {
-    let mut wanted = vec![METAPACKAGE.to_owned()];
+fn packages(apt: &Apt, arch: &str) -> Result<BTreeSet<String>> {
+    let metapackage = format!("{METAPACKAGE}{arch}");
+    let mut wanted = vec![metapackage.clone()];
     let mut seen = BTreeSet::new();
     while let Some(name) = wanted.pop() {
         let more = apt.depends(&name)?;
         wanted.extend(
             more.into_iter()
-                .filter(|name| is_kernel(name) && !seen.contains(name)),
+                .filter(|name| is_kernel(name, arch) && !seen.contains(name)),
         );
         seen.insert(name);
     }
     seen.retain(|name| name.bytes().any(|byte| byte == b'.'));
-    ensure!(!seen.is_empty(), "{METAPACKAGE} depends on no kernel");
+    ensure!(!seen.is_empty(), "{metapackage} depends on no kernel");
     Ok(seen)
 }
 
-fn is_kernel(package: &str) -> bool {
-    package.starts_with("linux-") && package.ends_with("-cloud-amd64")
+fn is_kernel(package: &str, arch: &str) -> bool {
+    package.starts_with("linux-") && package.ends_with(&format!("-cloud-{arch}"))
 }
 
 #[cfg(test)]
@@ -121,8 +137,8 @@ mod tests {
 
     #[test]
     fn only_the_kernel_itself_is_fetched() {
-        assert!(is_kernel("linux-modules-7.3.4+deb13-cloud-amd64"));
-        assert!(!is_kernel("linux-base"));
-        assert!(!is_kernel("<linux-initramfs-tool>"));
+        assert!(is_kernel("linux-modules-7.3.4+deb13-cloud-amd64", "amd64"));
+        assert!(!is_kernel("linux-base", "amd64"));
+        assert!(!is_kernel("<linux-initramfs-tool>", "amd64"));
     }
 }

@@ -12,7 +12,12 @@ use super::emulator::Emulator;
 use crate::packages::{Need, Present};
 
 /// What making a guest needs of the host.
-pub const NEEDS: [Need; 2] = [
+pub const NEEDS: [Need; 3] = [
+    Need {
+        present: Present::Program("readelf"),
+        package: "binutils",
+        reason: "it tells which libraries a program of another architecture needs",
+    },
     Need {
         present: Present::Program("dmsetup"),
         package: "dmsetup",
@@ -24,13 +29,6 @@ pub const NEEDS: [Need; 2] = [
         reason: "it unpacks the modules of kernels",
     },
 ];
-
-/// The emulated processor.
-const PROCESSOR: &str = "max";
-
-/// The clock of guests. Their processor's counter is measured at boot against a timer that a busy host serves late: a guest
-/// then lived up to three times as fast as its tests expect.
-const CLOCK: &str = "hpet";
 
 /// How often an emulator is looked at.
 const TICK: Duration = Duration::from_millis(20);
@@ -83,7 +81,9 @@ impl Machine<'_> {
         // That of an earlier machine must not be taken for this one's.
         let _ = fs::remove_file(&report);
         let mut qemu = self.emulator.command();
-        qemu.args(["-accel", "tcg,thread=multi", "-cpu", PROCESSOR, "-smp", "1"])
+        let facts = self.emulator.arch.facts();
+        qemu.args(["-accel", "tcg,thread=multi", "-smp", "1"])
+            .args(facts.machine)
             .arg("-m")
             .arg(format!("{}M", self.memory))
             .args(["-nodefaults", "-no-user-config", "-display", "none"])
@@ -95,10 +95,7 @@ impl Machine<'_> {
             .arg("-initrd")
             .arg(self.initramfs)
             .arg("-append")
-            .arg(format!(
-                "console=ttyS0 panic=-1 clocksource={CLOCK} audit=0 {}",
-                self.words
-            ))
+            .arg(format!("{} panic=-1 audit=0 {}", facts.words, self.words))
             .args(["-device", "virtio-serial-pci"])
             .arg("-chardev")
             .arg(format!("file,id=report,path={}", report.display()))

@@ -3,7 +3,8 @@
 //! The same tests as on the host, built once: a guest gets them in its initramfs, with the agent, a shell, the modules of
 //! its kernel and disks that fail, and reports through a virtual serial port.
 
-mod archive;
+pub mod arch;
+pub mod archive;
 mod cpio;
 mod disks;
 mod docs;
@@ -14,7 +15,9 @@ pub mod machine;
 mod modules;
 mod outcome;
 mod power;
+pub mod userland;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::num::NonZero;
 use std::panic::resume_unwind;
@@ -26,9 +29,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 
 use crate::{packages, paths};
+use arch::Arch;
 use emulator::Emulator;
 use guest::Suite;
-use kernels::{Kernel, RELEASES, Release};
+use kernels::{ENDS, Kernel, RELEASES, Release};
 use machine::Machine;
 use outcome::{Outcome, Verdict};
 
@@ -72,7 +76,7 @@ const BOOT_PATIENCE: Duration = Duration::from_secs(120);
 /// Options of `cargo xtask vm`.
 #[derive(Args)]
 pub struct Options {
-    /// Which kernels: 5.10, 6.1, 6.12, newest; the oldest and the newest if none is named
+    /// Which kernels: 5.10, 6.1, 6.12, newest, arm64-6.1, arm64-6.12; the oldest and the newest if none is named
     kernels: Vec<String>,
     /// All kernels
     #[arg(long)]
@@ -83,7 +87,7 @@ pub struct Options {
     /// Only this file of tests, or only those tests of it: FILE or FILE::TEST; may be repeated
     #[arg(long = "test", value_name = "NAME")]
     tests: Vec<String>,
-    /// Test this agent instead of building one
+    /// Test this agent instead of building one; that of arm64 is built
     #[arg(long, value_name = "FILE")]
     agent: Option<PathBuf>,
     /// Write docs/kernels.md from what the guests report
@@ -138,9 +142,9 @@ pub fn run(options: &Options) -> Result<()> {
         };
         (together(of(&ORDINARY)?, of(&SMALL)?), rounds?.concat())
     } else {
-        let emulator = emulator(options.update)?;
-        let suite = Suite::build(options.agent.as_deref())?;
-        let plan = options.plan(&suite)?;
+        let plan = options.plan()?;
+        let agent = options.agent.as_deref();
+        let platforms = Platforms::provide(&kernels, agent, &plan, options.update)?;
         let (deaths, plan): (Vec<_>, Vec<_>) = plan
             .into_iter()
             .partition(|line| line.starts_with(power::FILE));
@@ -150,12 +154,12 @@ pub fn run(options: &Options) -> Result<()> {
         let mut rounds = Vec::new();
         if !deaths.is_empty() {
             for kernel in &kernels {
-                rounds.extend(power::run(&emulator, kernel, &suite)?);
+                rounds.extend(power::run(platforms.of(kernel)?, kernel)?);
             }
         }
         let run = |plan: &[String], size| match plan.is_empty() {
             true => Ok(Vec::new()),
-            false => run_on(&emulator, &kernels, &suite, plan, size),
+            false => run_on(&platforms, &kernels, plan, size),
         };
         (
             together(run(&plan, &ORDINARY)?, run(&small, &SMALL)?),
@@ -167,7 +171,7 @@ pub fn run(options: &Options) -> Result<()> {
     }
     if options.write_docs {
         let page = paths::root().join("docs/kernels.md");
-        let text = docs::page(&runs, &rounds, count_tests()?);
+        let text = docs::page(&runs, &rounds, test_files()?.len());
         fs::write(&page, text).with_context(|| format!("write {}", page.display()))?;
         println!("{}", page.display());
     }
@@ -183,14 +187,15 @@ const SHORT_RELEASES: [usize; 4] = [0, 2, 1, 3];
 
 /// A part of the tests, on two kernels that differ much.
 pub struct Short {
-    emulator: Emulator,
     kernels: Vec<Kernel>,
 }
 
 impl Short {
     /// Gets what it needs.
     pub fn provide() -> Result<Self> {
-        let emulator = emulator(false)?;
+        packages::provide(&machine::NEEDS)?;
+        // Whatever cannot be fetched is to be known before anything is built.
+        Emulator::provide(Arch::Amd64, false)?;
         let mut kernels = Vec::new();
         for index in SHORT_RELEASES {
             match RELEASES[index].provide(false) {
@@ -202,42 +207,84 @@ impl Short {
             }
         }
         ensure!(kernels.len() == 2, "there are no two kernels to be had");
-        Ok(Self { emulator, kernels })
+        Ok(Self { kernels })
     }
 
     /// Runs it with `agent`, or with one built now: on both kernels side by side, then the last of them dies.
     pub fn run(self, agent: Option<&Path>) -> Result<()> {
-        let suite = Suite::build(agent)?;
         let plan = SHORT.map(str::to_owned);
-        let runs = run_on(&self.emulator, &self.kernels, &suite, &plan, &ORDINARY)?;
+        let all = [&plan[..], &[SMALL_FILE, power::FILE].map(str::to_owned)].concat();
+        let platforms = Platforms::provide(&self.kernels, agent, &all, false)?;
+        let runs = run_on(&platforms, &self.kernels, &plan, &ORDINARY)?;
         let small = [SMALL_FILE.to_owned()];
-        let small = run_on(&self.emulator, &self.kernels, &suite, &small, &SMALL)?;
+        let small = run_on(&platforms, &self.kernels, &small, &SMALL)?;
         let runs = together(runs, small);
         finish(&runs)?;
         let last = runs.last().context("there are kernels")?;
-        for round in power::run(&self.emulator, &last.kernel, &suite)? {
+        for round in power::run(platforms.of(&last.kernel)?, &last.kernel)? {
             println!("{round}");
         }
         Ok(())
     }
 }
 
-/// Gets the emulator, and what else making guests needs.
-fn emulator(update: bool) -> Result<Emulator> {
-    packages::provide(&machine::NEEDS)?;
-    Emulator::provide(update)
+/// What guests of one architecture run in, and what runs in them.
+pub struct Platform {
+    emulator: Emulator,
+    suite: Suite,
 }
 
-/// Counts the files of end-to-end tests that there are.
-fn count_tests() -> Result<usize> {
+/// What the kernels of a run need.
+struct Platforms(Vec<Platform>);
+
+impl Platforms {
+    /// Gets emulators, and builds the tests of `plan`; and the agents, unless there is one for this host's architecture.
+    fn provide(
+        kernels: &[Kernel],
+        agent: Option<&Path>,
+        plan: &[String],
+        update: bool,
+    ) -> Result<Self> {
+        packages::provide(&machine::NEEDS)?;
+        let files = plan.iter().filter_map(|line| line.split(' ').next());
+        let files = files.collect();
+        let mut platforms = Vec::new();
+        for arch in [Arch::Amd64, Arch::Arm64] {
+            if kernels.iter().any(|kernel| kernel.arch == arch) {
+                platforms.push(Platform {
+                    emulator: Emulator::provide(arch, update)?,
+                    suite: Suite::build(arch, agent, &files, update)?,
+                });
+            }
+        }
+        Ok(Self(platforms))
+    }
+
+    fn of(&self, kernel: &Kernel) -> Result<&Platform> {
+        let mut platforms = self.0.iter();
+        platforms
+            .find(|platform| platform.emulator.arch == kernel.arch)
+            .context("there is one for each kernel")
+    }
+}
+
+/// Returns the names of the files of end-to-end tests, in order.
+fn test_files() -> Result<Vec<String>> {
     let directory = paths::root().join("tests/tests");
-    let mut count = 0;
+    let mut names = Vec::new();
     for entry in
         fs::read_dir(&directory).with_context(|| format!("read {}", directory.display()))?
     {
-        count += usize::from(entry?.path().extension().is_some_and(|kind| kind == "rs"));
+        let path = entry?.path();
+        if let (Some(name), Some("rs")) = (
+            path.file_stem().and_then(OsStr::to_str),
+            path.extension().and_then(OsStr::to_str),
+        ) {
+            names.push(name.to_owned());
+        }
     }
-    Ok(count)
+    names.sort();
+    Ok(names)
 }
 
 /// Says what became of the tests.
@@ -258,7 +305,7 @@ impl Options {
             return Ok(RELEASES.into());
         }
         if self.kernels.is_empty() {
-            return Ok(vec![RELEASES[0], RELEASES[RELEASES.len() - 1]]);
+            return Ok(ENDS.map(|index| RELEASES[index]).into());
         }
         let find = |name: &String| {
             let known = RELEASES.into_iter().find(|release| release.name == name);
@@ -268,14 +315,14 @@ impl Options {
         self.kernels.iter().map(find).collect()
     }
 
-    fn plan(&self, suite: &Suite) -> Result<Vec<String>> {
-        let names = suite.names();
+    fn plan(&self) -> Result<Vec<String>> {
+        let names = test_files()?;
         if self.tests.is_empty() {
-            return Ok(names.into_iter().map(str::to_owned).collect());
+            return Ok(names);
         }
         let line = |wanted: &String| {
             let (file, test) = wanted.split_once("::").unwrap_or((wanted, ""));
-            if !names.contains(&file) {
+            if !names.iter().any(|name| name == file) {
                 bail!("no tests {file}: there are {}", names.join(", "));
             }
             Ok(format!("{file} {test}").trim_end().to_owned())
@@ -297,9 +344,8 @@ fn together(mut runs: Vec<Run>, small: Vec<Run>) -> Vec<Run> {
 
 /// Runs the tests of `plan` on each kernel: as many guests at once as there are processors, as each keeps one busy.
 fn run_on(
-    emulator: &Emulator,
+    platforms: &Platforms,
     kernels: &[Kernel],
-    suite: &Suite,
     plan: &[String],
     size: &Size,
 ) -> Result<Vec<Run>> {
@@ -309,9 +355,13 @@ fn run_on(
         fs::create_dir_all(&directory)?;
         fs::write(
             directory.join("initramfs.cpio"),
-            suite.initramfs(kernel, &emulator.shell(), plan, FILE_PATIENCE.as_secs())?,
+            platforms
+                .of(kernel)?
+                .suite
+                .initramfs(kernel, plan, FILE_PATIENCE.as_secs())?,
         )?;
-        guests.push((kernel.clone(), directory));
+        let emulator = &platforms.of(kernel)?.emulator;
+        guests.push((emulator, kernel.clone(), directory));
     }
     let patience = BOOT_PATIENCE + FILE_PATIENCE * u32::try_from(plan.len())?;
     let at_once = thread::available_parallelism().map_or(1, NonZero::get);
@@ -322,7 +372,7 @@ fn run_on(
         let done: Vec<_> = thread::scope(|scope| {
             let running: Vec<_> = batch
                 .into_iter()
-                .map(|(kernel, directory)| {
+                .map(|(emulator, kernel, directory)| {
                     scope.spawn(|| run_guest(emulator, kernel, size, directory, patience))
                 })
                 .collect();

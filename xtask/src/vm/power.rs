@@ -10,11 +10,10 @@ use std::thread::{self, ScopedJoinHandle};
 use anyhow::{Context as _, Result, ensure};
 
 use super::emulator::Emulator;
-use super::guest::Suite;
 use super::kernels::Kernel;
 use super::machine::Machine;
 use super::outcome::Outcome;
-use super::{BOOT_PATIENCE, FILE_PATIENCE, MEMORY};
+use super::{BOOT_PATIENCE, FILE_PATIENCE, MEMORY, Platform};
 use crate::paths;
 
 /// The file of tests, which runs nowhere else.
@@ -28,9 +27,6 @@ const LIFE_NS: u64 = 3_333_000_000;
 
 /// Most that may be lost. The interval of the flushes is a quarter of a second, but an emulated disk may be slow.
 const MISSING_NS_MAX: u64 = 5_000_000_000;
-
-/// Memory of the machine that is reserved for what the kernel leaves when it dies: the test knows it as well.
-const RESERVED: &str = "memmap=0x100000$0x50000000";
 
 /// What a machine has said, in its directory.
 const REPORT: &str = "report.log";
@@ -105,14 +101,15 @@ impl Said {
 }
 
 /// Runs a machine for each way to die, side by side.
-pub fn run(emulator: &Emulator, kernel: &Kernel, suite: &Suite) -> Result<Vec<Round>> {
+pub fn run(platform: &Platform, kernel: &Kernel) -> Result<Vec<Round>> {
+    let Platform { emulator, suite } = platform;
     let directory = paths::vm().join(kernel.name);
     fs::create_dir_all(&directory)?;
     let initramfs = directory.join("power.cpio");
     let plan = [FILE.to_owned()];
     fs::write(
         &initramfs,
-        suite.initramfs(kernel, &emulator.shell(), &plan, FILE_PATIENCE.as_secs())?,
+        suite.initramfs(kernel, &plan, FILE_PATIENCE.as_secs())?,
     )?;
     let initramfs = &initramfs;
     let rounds: Vec<_> = thread::scope(|scope| {
@@ -150,11 +147,15 @@ fn round(
     fs::create_dir_all(&directory)?;
     let disk = empty_disk(&directory)?;
     eprintln!("Linux {} boots, to die by {death}", kernel.version);
+    let facts = kernel.arch.facts();
     let machine = Machine {
         emulator,
         image: &kernel.image,
         initramfs,
-        words: &format!("quiet {RESERVED} RECORDER_POWER={death}"),
+        words: &format!(
+            "quiet {} RECORDER_POWER={death} RECORDER_RESERVED={}",
+            facts.reserving, facts.reserved
+        ),
         memory: MEMORY,
         devices: &[
             "-drive".to_owned(),
