@@ -216,8 +216,8 @@ impl Agent {
     pub fn dump_where(&self, what: &str, is_wanted: impl Fn(&Json) -> bool) -> Dump {
         self.stdout.wait_for(&format!("a dump of {what}"), |lines| {
             let dumps = lines.iter().filter_map(|line| dump_path(line));
-            // Its directory's budget may have removed it again.
-            let mut dumps = dumps.filter(|path| path.exists()).map(Dump::open);
+            // It may be gone: removed for a budget, moved to where it belongs, on a disk that has failed since.
+            let mut dumps = dumps.filter_map(|path| Dump::try_open(path).ok());
             dumps.find(|dump| is_wanted(&dump.incident()))
         })
     }

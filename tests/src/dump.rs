@@ -34,14 +34,19 @@ impl Dump {
     /// Opens a dump by its path, and reads its sidecar.
     #[track_caller]
     pub fn open(path: &Path) -> Self {
-        let sidecar = path.with_extension("json");
-        let text = std::fs::read_to_string(&sidecar);
-        let text = text.unwrap_or_else(|error| panic!("{}: {error}", sidecar.display()));
-        Self {
+        let dump = Self::try_open(path);
+        dump.unwrap_or_else(|error| panic!("the sidecar of {}: {error}", path.display()))
+    }
+
+    /// The same, unless its sidecar cannot be read.
+    #[track_caller]
+    pub(crate) fn try_open(path: &Path) -> std::io::Result<Self> {
+        let text = std::fs::read_to_string(path.with_extension("json"))?;
+        Ok(Self {
             path: path.to_owned(),
             sidecar: Json::parse(&text),
             events: OnceLock::new(),
-        }
+        })
     }
 
     /// Returns its path.

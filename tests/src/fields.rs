@@ -19,7 +19,7 @@ pub(crate) fn note(events: &[Event]) {
     let mut lines = BTreeSet::new();
     for event in events {
         let kind = event.str("type");
-        if !kind.starts_with("sample.") && !kind.starts_with("recorder.") {
+        if !kind.starts_with("recorder.") {
             let body = event.get("body").cloned().unwrap_or_default();
             collect(&mut lines, kind, "", &body, 0);
         }

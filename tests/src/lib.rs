@@ -16,6 +16,7 @@ pub mod fixture;
 mod gate;
 pub mod host;
 pub mod http;
+pub mod patient;
 mod screen;
 mod workload;
 

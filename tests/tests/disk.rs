@@ -4,81 +4,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use recorder_tests::host::{FileSystem, LoopDevice, Mounted, public_directory};
-use recorder_tests::{Agent, Dump, Json, Need, Options, Program, output, ready, recorder, system};
-use tempfile::TempDir;
+use recorder_tests::host::{FileSystem, LoopDevice, public_directory};
+use recorder_tests::patient::{Patient, wait_for};
+use recorder_tests::{Agent, Dump, Need, Options, Program, output, ready, recorder, system};
 
 const LOOP: [Need; 5] = [Need::Root, Need::Btf, Need::Agent, Need::Loop, Need::Ext4];
-
-/// An agent whose state directory is a file system of its own.
-struct Patient {
-    agent: Agent,
-    disk: Mounted,
-    _directory: TempDir,
-}
-
-impl Patient {
-    fn new(disk: FileSystem, more: &[&str]) -> Self {
-        let directory = public_directory();
-        let state = directory.path().join("state");
-        fs::create_dir(&state).expect("ours");
-        let disk = disk.mount(&state);
-        let own = ["--dumps-keep-free", "0", "--max-dump-bytes", "1MiB"];
-        let more = own.iter().chain(more);
-        let options = Options {
-            before: "1s",
-            after: "100ms",
-            ..Options::with(more)
-        };
-        let agent = Agent::start_in(directory.path(), &options);
-        Self {
-            agent,
-            disk,
-            _directory: directory,
-        }
-    }
-
-    /// Lets something fail, and returns its dump, which must be in the run directory.
-    #[track_caller]
-    fn crash_elsewhere(&self, why: &str) -> Dump {
-        let crash = Program::workload().run(["segv-write", "0x1234"]);
-        let dump = self.agent.dump_of(crash.pid());
-        dump.only("signal.fatal", crash.pid());
-        let run = self.agent.run_directory().join("dumps");
-        assert_eq!(dump.path().parent(), Some(run.as_path()));
-        output(recorder(["verify"]).arg(dump.path())).expect_code(0);
-        let refused = dump.metadata("recorder.delivery");
-        let first = self.agent.dumps_directory();
-        refused.expect("0.directory", first.to_str().expect("plain"));
-        assert!(refused.str("0.error").contains(why), "{refused}");
-        let status = self.agent.status();
-        status.expect("state", "degraded");
-        assert!(status.str("dumps.elsewhere").contains(why), "{status}");
-        dump
-    }
-
-    /// Demands that nothing half-written is where dumps belong.
-    #[track_caller]
-    fn expect_nothing_unfinished(&self) {
-        for directory in [
-            self.agent.dumps_directory(),
-            self.agent.run_directory().join("dumps"),
-        ] {
-            // A note that is being written has such a name for a moment, too.
-            wait_for("nothing unfinished", || {
-                !names(&directory)
-                    .iter()
-                    .any(|name| name.starts_with(".tmp-"))
-            });
-        }
-    }
-}
-
-fn names(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    names.collect()
-}
 
 /// An ext4 file system on a loop device over memory.
 struct Ext4 {
@@ -112,7 +42,7 @@ fn a_full_disk_gives_its_dumps_to_memory_and_takes_them_back() {
     }
     let patient = Patient::new(FileSystem::in_memory(8 << 20), &[]);
     patient.disk.fill();
-    let dump = patient.crash_elsewhere("free");
+    let dump = patient.crash_elsewhere(&["free"]);
     patient.expect_nothing_unfinished();
     // It is listed from there.
     let mut list = recorder(["list", "--json"]);
@@ -124,41 +54,10 @@ fn a_full_disk_gives_its_dumps_to_memory_and_takes_them_back() {
         .agent
         .run(["trigger", "--reason", "there is room"])
         .expect_code(0);
-    after_it_is_back(&patient, &dump);
+    patient.expect_back(&dump);
     patient.agent.wait_for_status("all well", |status| {
         status.get("state") == Some(&"recording".into())
     });
-}
-
-/// Waits for a dump that was written elsewhere to be where it belongs.
-#[track_caller]
-fn after_it_is_back(patient: &Patient, dump: &Dump) {
-    let name = dump.path().file_name().expect("a file");
-    let there = patient.agent.dumps_directory().join(name);
-    wait_for("the dump is where it belongs", || {
-        there.exists() && !dump.path().exists()
-    });
-    output(recorder(["verify"]).arg(&there)).expect_code(0);
-    let id = Json::new(dump.incident().value().clone());
-    let listed = patient
-        .agent
-        .run(["list", "--json"])
-        .expect_code(0)
-        .json_lines();
-    let same = listed
-        .iter()
-        .filter(|line| line.get("incident.id") == id.get("id"));
-    assert_eq!(same.count(), 1, "{listed:#?}");
-    patient.expect_nothing_unfinished();
-}
-
-#[track_caller]
-fn wait_for(what: &str, is_so: impl Fn() -> bool) {
-    let start = std::time::Instant::now();
-    while !is_so() {
-        assert!(start.elapsed().as_secs() < 30, "not so: {what}");
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
 }
 
 #[test]
@@ -209,15 +108,15 @@ fn a_disk_that_is_read_only_or_broken_gives_its_dumps_to_memory() {
     let patient = Patient::new(ext4.disk(), &[]);
     // As ext4 does itself when it finds itself broken: read-only, whoever has files open.
     patient.disk.abort();
-    patient.crash_elsewhere("Read-only");
+    patient.crash_elsewhere(&["Read-only"]);
     drop(patient);
 
     let mut ext4 = Ext4::new();
     let patient = Patient::new(ext4.disk(), &[]);
     patient.disk.shut_down();
-    patient.crash_elsewhere("Input/output error");
+    patient.crash_elsewhere(&["Input/output error"]);
     // Not the last one either.
-    patient.crash_elsewhere("Input/output error");
+    patient.crash_elsewhere(&["Input/output error"]);
 }
 
 #[test]
@@ -229,15 +128,15 @@ fn a_disk_that_does_not_answer_stops_neither_recording_nor_the_next_dump() {
     let patient = Patient::new(ext4.disk(), &["--evidence", "false"]);
     patient.agent.trigger("while it answers");
     let frozen = patient.disk.freeze();
-    let first = patient.crash_elsewhere("has not come back");
+    let first = patient.crash_elsewhere(&["has not come back"]);
     // That it does not answer is known by now.
-    let second = patient.crash_elsewhere("has not come back");
+    let second = patient.crash_elsewhere(&["has not come back"]);
     let status = patient.agent.status();
     status.expect("dumps.waiting", 0);
     drop(frozen);
     // What it was writing is its own by now.
-    after_it_is_back(&patient, &first);
-    after_it_is_back(&patient, &second);
+    patient.expect_back(&first);
+    patient.expect_back(&second);
 }
 
 /// Options of an agent that keeps a copy of a small ring on its disk.
@@ -263,8 +162,8 @@ fn a_disk_that_fails_under_the_copy_of_the_ring_holds_up_nothing() {
     // One that was at its end may still come to it.
     std::thread::sleep(std::time::Duration::from_millis(500));
     let when_frozen = flushes(&patient);
-    patient.crash_elsewhere("has not come back");
-    patient.crash_elsewhere("has not come back");
+    patient.crash_elsewhere(&["has not come back"]);
+    patient.crash_elsewhere(&["has not come back"]);
     assert_eq!(flushes(&patient), when_frozen, "the disk does not answer");
     drop(frozen);
     wait_for("it answers again", || flushes(&patient) > when_frozen + 1);
@@ -286,7 +185,7 @@ fn a_disk_that_fails_under_the_copy_of_the_ring_holds_up_nothing() {
         status.str("twin.last_error").contains("Input/output"),
         "{status}"
     );
-    patient.crash_elsewhere("Input/output error");
+    patient.crash_elsewhere(&["Input/output error"]);
     drop(patient);
 
     let patient = Patient::new(FileSystem::in_memory(4 << 20), &SYNC);

@@ -141,6 +141,7 @@ impl Desk {
     /// Sees to what comes until nothing more can come.
     pub(super) fn run(mut self, incidents: &Receiver<FrozenIncident>) {
         loop {
+            self.teller.status().waiting = self.pending.len() as u64;
             let due = self.pending.front().map(|one| one.again);
             let wait = due.map_or(LOOK_INTERVAL, |due| {
                 due.saturating_duration_since(Instant::now())
@@ -250,9 +251,16 @@ impl Desk {
         if let Some(target) = self.targets.get_mut(done.writer) {
             target.is_busy = false;
         }
-        if done.outcome.is_ok() {
-            self.pending
-                .retain(|one| one.job.frozen.incident.id != done.id);
+        let is_it = |one: &Pending| one.job.frozen.incident.id == done.id;
+        if done.outcome.is_ok()
+            && let Some(index) = self.pending.iter().position(is_it)
+            && let Some(one) = self.pending.remove(index)
+        {
+            // Nobody has said so: the write was given up.
+            let incident = &one.job.frozen.incident;
+            self.teller.notify(incident, &done.outcome);
+            self.teller
+                .tell(&incident.summary, &done.outcome, done.took);
         }
     }
 

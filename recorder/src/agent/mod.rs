@@ -29,6 +29,7 @@ mod recover;
 mod reload;
 mod service;
 mod socket;
+mod space;
 mod status;
 mod tagger;
 mod twin;
@@ -74,6 +75,7 @@ use previous::Previous;
 pub use recover::{Recovered, recover};
 pub use reload::Load;
 use reload::Reloader;
+use space::Space;
 use status::StatusMaker;
 use twin::Kept;
 use writer::Writer;
@@ -313,6 +315,7 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
         start,
         config: config.clone(),
         dumps_dir: paths.dumps(),
+        space: Space::start(paths.dumps(), config)?,
         probes,
         counters: Arc::clone(&counters),
         samples: sample_counters,

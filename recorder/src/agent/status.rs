@@ -2,19 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use recorder_ebpf::abi::{EventKind, Lane, Saving};
-use rustix::fs::statvfs;
 use rustix::time::{ClockId, clock_gettime};
 
+use super::space::Space;
 use crate::api::{
-    CpuStatus, DumpStatus, Health, IncidentStatus, LaneStatus, LiveStatus, SampleStatus,
-    SpaceStatus, Status, TwinStatus, Usage,
+    CpuStatus, DumpStatus, Health, IncidentStatus, LaneStatus, LiveStatus, SampleStatus, Status,
+    TwinStatus, Usage,
 };
 use crate::budget::{self, BudgetStatus};
 use crate::config::{RecordConfig, saturating_ns};
@@ -26,13 +25,13 @@ use crate::kernel::Counters;
 use crate::live::{Live, LiveCounters};
 use crate::notify::Notifier;
 use crate::sample::SampleCounters;
-use crate::store;
 
 /// Makes a status of what the data plane says and what does not change.
 pub(super) struct StatusMaker {
     pub(super) start: ClockPair,
     pub(super) config: RecordConfig,
     pub(super) dumps_dir: PathBuf,
+    pub(super) space: Space,
     pub(super) probes: Vec<Probe>,
     pub(super) counters: Arc<Counters>,
     pub(super) samples: Arc<SampleCounters>,
@@ -63,10 +62,13 @@ impl StatusMaker {
 
     fn gather(&self, state: State) -> Status {
         let incidents = state.incidents;
+        // Before the lock: a disk may not answer.
+        let space = self.space.now();
         let dumps = self.dumps.lock().unwrap_or_else(PoisonError::into_inner);
         let dumps = DumpStatus {
-            waiting: state.waiting,
-            space: self.space().ok(),
+            // Those that nobody has taken yet, and those that nobody could write.
+            waiting: state.waiting + dumps.waiting,
+            space,
             ..dumps.clone()
         };
         Status {
@@ -114,21 +116,6 @@ impl StatusMaker {
                 .as_ref()
                 .map(|twin| twin.lock().unwrap_or_else(PoisonError::into_inner).clone()),
         }
-    }
-
-    /// Looks at the directory of the dumps.
-    fn space(&self) -> io::Result<SpaceStatus> {
-        let dumps = store::dumps(&self.dumps_dir)?;
-        let bytes = dumps.iter().map(|entry| entry.bytes + entry.beside_bytes);
-        let stats = statvfs(&self.dumps_dir)?;
-        Ok(SpaceStatus {
-            dumps: dumps.len() as u64,
-            max_dumps: self.config.dumps_max_count,
-            used_bytes: bytes.sum(),
-            max_bytes: self.config.dumps_max_bytes.0,
-            free_bytes: stats.f_bavail.saturating_mul(stats.f_frsize),
-            keep_free_bytes: self.config.dumps_keep_free.0,
-        })
     }
 }
 

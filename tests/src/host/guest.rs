@@ -90,6 +90,14 @@ impl Mapped {
         &self.disk
     }
 
+    /// Puts another table in its place; what waits at a suspended device goes by the new one.
+    #[track_caller]
+    pub fn swap(&self, table: &str) {
+        self.suspend();
+        dmsetup(&["load", self.name, "--table", table]);
+        self.resume();
+    }
+
     /// Lets nothing through, until it is resumed.
     #[track_caller]
     pub fn suspend(&self) {
