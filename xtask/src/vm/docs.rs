@@ -19,13 +19,15 @@ tests in each: the same tests as on a host, and more that need a machine to brea
 
     cargo xtask vm                     # the oldest and the newest
     cargo xtask vm --all               # all of them; --update fetches newer ones
+    cargo xtask vm arm64-6.12          # one for aarch64: the agent, its probes and the tests are built for that, too
     cargo xtask vm 6.1 --test devices  # one file of tests on one kernel
     cargo xtask vm 6.12 --test power   # machines whose kernel dies
     cargo xtask vm --short             # a part on two kernels, as `cargo xtask test` does behind all other tests
 
 Kernels and QEMU come from Debian's archive, through an apt root of their own in `~/.cache/recorder/vm` (or
 `RECORDER_VM_CACHE`), where they are checked by hash and unpacked: nothing is installed. QEMU emulates: neither KVM nor root
-is needed. What a guest said is in `target/vm/KERNEL/report.log`, its kernel's messages in `console.log` beside it.
+is needed. For aarch64 the C compiler is such a package, too, and the standard library one that rustup has
+(`rustup target add aarch64-unknown-linux-gnu`) or Debian, for its own compiler. What a guest said is in `target/vm/KERNEL/report.log`, its kernel's messages in `console.log` beside it.
 
 Kernels before 5.11 do not tell a BPF program of what type the running task is: the agent has a second object for them,
 which copies each field instead of loading it. The victim of a kill for memory is named to it by pid alone, and found by
@@ -41,6 +43,14 @@ or because its power goes (the emulator is killed), and boots again with the sam
 `unclean-boot`, how much before the last sign of life is missing, how many segments were being written, and what the kernel had
 left in persistent memory (ramoops):
 
+";
+
+const EVENTS: &str = "
+## Events, where they are taken, and their fields
+
+For each type of event, the probe or the file that it is taken from, and which of its fields were met in the dumps of these
+runs: on all of these kernels, on none, or on some. A field is absent where its kernel or processor does not tell it, and also
+where nothing in these runs could have it: no guest has containers, pods, units, or users who logged in.
 ";
 
 /// Returns the page; `all` is how many files of tests there are.
@@ -62,21 +72,6 @@ pub fn page(runs: &[Run], rounds: &[Round], all: usize) -> String {
             page,
             "| {name} | {version} | {passed} | {failed} | {skipped} | {seconds:.0} |"
         );
-    }
-
-    page.push_str("\n## Events and where they are taken\n\n");
-    let columns = [&["event"], names.as_slice()].concat();
-    head(&mut page, &columns);
-    let probes: Vec<BTreeMap<String, String>> = outcomes
-        .iter()
-        .map(|outcome| probes(&outcome.doctor))
-        .collect();
-    let events: BTreeSet<&String> = probes.iter().flat_map(BTreeMap::keys).collect();
-    for event in events {
-        let cells = probes
-            .iter()
-            .map(|probes| probes.get(event).map_or("", String::as_str));
-        row(&mut page, event, cells);
     }
 
     page.push_str("\n## Tests\n\n");
@@ -141,27 +136,85 @@ pub fn page(runs: &[Run], rounds: &[Round], all: usize) -> String {
         row(&mut page, round.kernel, cells.into_iter());
     }
 
-    page.push_str(
-        "\n## Fields that not all kernels fill\n\nAs met in the dumps of these runs; all other fields were met on every kernel.\n\n",
-    );
-    head(&mut page, &[&["field"], names.as_slice()].concat());
-    let fields: BTreeSet<&String> = outcomes
+    page.push_str(EVENTS);
+    let probes: Vec<BTreeMap<String, String>> = outcomes
         .iter()
-        .flat_map(|outcome| &outcome.fields)
+        .map(|outcome| probes(&outcome.doctor))
         .collect();
-    for field in fields {
-        let has = outcomes
-            .iter()
-            .map(|outcome| outcome.fields.contains(field));
-        if has.clone().any(|has| !has) {
-            row(
-                &mut page,
-                field,
-                has.map(|has| if has { "yes" } else { "" }),
-            );
-        }
+    let mut events: BTreeSet<&str> = probes
+        .iter()
+        .flat_map(BTreeMap::keys)
+        .map(String::as_str)
+        .collect();
+    let known = outcomes.iter().flat_map(|outcome| &outcome.known);
+    events.extend(known.filter_map(|field| field.split(' ').next()));
+    for event in events {
+        let _ = writeln!(page, "\n### {event}\n");
+        taken(&mut page, event, &names, &probes);
+        fields(&mut page, event, &names, &outcomes);
     }
     page
+}
+
+/// Writes where an event is taken: in a sentence if that is the same everywhere.
+fn taken(page: &mut String, event: &str, names: &[&str], probes: &[BTreeMap<String, String>]) {
+    let hooks: Vec<&str> = probes
+        .iter()
+        .map(|probes| probes.get(event).map_or("", String::as_str))
+        .collect();
+    match hooks.as_slice() {
+        [first, rest @ ..] if rest.iter().all(|hook| hook == first) => {
+            if !first.is_empty() {
+                let _ = writeln!(page, "Taken at {first}.\n");
+            }
+        }
+        _ => {
+            head(page, &[&["taken at"], names].concat());
+            row(page, "", hooks.into_iter());
+            page.push('\n');
+        }
+    }
+}
+
+/// Writes which fields of an event were met where.
+fn fields(page: &mut String, event: &str, names: &[&str], outcomes: &[&Outcome]) {
+    let prefix = format!("{event} ");
+    let all: BTreeSet<&str> = outcomes
+        .iter()
+        .flat_map(|outcome| outcome.known.iter().chain(&outcome.fields))
+        .filter_map(|field| field.strip_prefix(&prefix))
+        .collect();
+    if all.is_empty() {
+        return;
+    }
+    let met = |field: &str| -> Vec<bool> {
+        let name = format!("{prefix}{field}");
+        let has = outcomes
+            .iter()
+            .map(|outcome| outcome.fields.contains(&name));
+        has.collect()
+    };
+    let (mut everywhere, mut nowhere, mut some) = (Vec::new(), Vec::new(), Vec::new());
+    for field in all {
+        let met = met(field);
+        match (met.iter().all(|has| *has), met.iter().any(|has| *has)) {
+            (true, _) => everywhere.push(format!("`{field}`")),
+            (false, false) => nowhere.push(format!("`{field}`")),
+            (false, true) => some.push((field, met)),
+        }
+    }
+    for (what, fields) in [("On all", everywhere), ("On none", nowhere)] {
+        if !fields.is_empty() {
+            let _ = writeln!(page, "{what}: {}.\n", fields.join(", "));
+        }
+    }
+    if !some.is_empty() {
+        head(page, &[&["field"], names].concat());
+        for (field, met) in some {
+            let cells = met.into_iter().map(|has| if has { "yes" } else { "" });
+            row(page, field, cells);
+        }
+    }
 }
 
 fn head(page: &mut String, columns: &[&str]) {
@@ -214,6 +267,25 @@ fn tally(outcome: &Outcome, file: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fields_are_told_by_where_they_were_met() {
+        let outcome = |fields: &[&str]| Outcome {
+            known: ["x both", "x one", "x none", "y other"]
+                .map(str::to_owned)
+                .into(),
+            fields: fields.iter().map(|field| (*field).to_owned()).collect(),
+            ..Outcome::default()
+        };
+        let outcomes = [outcome(&["x both", "x one"]), outcome(&["x both"])];
+        let mut page = String::new();
+        let outcomes: Vec<&Outcome> = outcomes.iter().collect();
+        fields(&mut page, "x", &["old", "new"], &outcomes);
+        for part in ["On all: `both`.", "On none: `none`.", "| one | yes |  |"] {
+            assert!(page.contains(part), "no {part:?} in {page}");
+        }
+        assert!(!page.contains("other"), "{page}");
+    }
 
     #[test]
     fn probes_are_told_from_the_other_checks() {

@@ -42,6 +42,9 @@ cd /root || exit 1
 say "kernel $(uname -r)"
 say "doctor"
 $RECORDER_BIN doctor --json >&3 2>&1
+$RECORDER_BIN rules fields | while read -r type _; do
+    $RECORDER_BIN rules fields "$type" | sed "s/ .*//; s/^/guest: known $type /" >&3
+done
 while read -r test filter; do
     read -r start _ </proc/uptime
     say "begin $test"

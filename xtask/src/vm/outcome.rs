@@ -37,6 +37,8 @@ pub struct Outcome {
     pub broken: Vec<String>,
     /// The fields that events had, as "TYPE FIELD".
     pub fields: BTreeSet<String>,
+    /// The fields that events may have, in the same way.
+    pub known: BTreeSet<String>,
     /// Seconds from its boot to the end of its last file of tests.
     pub seconds: f64,
     /// The guest came to its end.
@@ -69,6 +71,7 @@ impl Outcome {
                     ["field", kind, field] => {
                         outcome.fields.insert(format!("{kind} {field}"));
                     }
+                    ["known", kind, field] => outcome.known.extend(known(kind, field)),
                     ["done"] => outcome.is_complete = true,
                     _ => {}
                 }
@@ -138,6 +141,7 @@ impl Outcome {
         self.cases.extend(other.cases);
         self.broken.extend(other.broken);
         self.fields.extend(other.fields);
+        self.known.extend(other.known);
         self.seconds += other.seconds;
         self.is_complete &= other.is_complete;
     }
@@ -149,9 +153,23 @@ impl Outcome {
     }
 }
 
+/// Returns a field as those that events had are named: two deep, and not what each of a list has.
+fn known(kind: &str, field: &str) -> Option<String> {
+    let field = field.strip_suffix("[]").unwrap_or(field);
+    (!field.contains("[]") && field.split('.').count() <= 2).then(|| format!("{kind} {field}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fields_are_named_two_deep() {
+        assert_eq!(known("x", "a.b"), Some("x a.b".to_owned()));
+        assert_eq!(known("x", "stack[]"), Some("x stack".to_owned()));
+        assert_eq!(known("x", "stack[].address"), None);
+        assert_eq!(known("x", "a.b.c"), None);
+    }
 
     const REPORT: &str = "guest: kernel 6.1.0
 guest: doctor
