@@ -7,6 +7,7 @@ mod dist;
 mod exec;
 mod fuzz;
 mod linker;
+mod miri;
 mod packages;
 mod paths;
 mod run;
@@ -37,6 +38,8 @@ enum Xtask {
     Test(test::Options),
     /// Let the fuzz targets run: the decoders and parsers, on bytes that find their way
     Fuzz(fuzz::Options),
+    /// Run the unit tests of what is pure and of what threads share under miri, if a nightly toolchain has it
+    Miri(miri::Options),
     /// Build, then run the end-to-end tests on the kernels of distributions, in emulated machines
     Vm(vm::Options),
     /// Make the Debian package, and prove that it works
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Xtask::Run(options) => run::run(&options),
         Xtask::Test(options) => test::run(&options),
         Xtask::Fuzz(options) => fuzz::run(&options),
+        Xtask::Miri(options) => miri::run(&options),
         Xtask::Vm(options) => vm::run(&options),
         Xtask::Dist(options) => dist::run(&options),
         Xtask::Bench(options) => bench::run(&options),

@@ -39,6 +39,13 @@ use super::{
 };
 use crate::event::ClockPair;
 
+/// No link is followed, and no pipe is waited for. The interpreter knows neither.
+const OPEN_FLAGS: i32 = if cfg!(miri) {
+    0
+} else {
+    libc::O_NOFOLLOW | libc::O_NONBLOCK
+};
+
 /// Why nothing of an arena can be read.
 #[derive(Debug, Error)]
 pub enum AbandonedError {
@@ -183,7 +190,7 @@ impl OldArena {
     pub fn open(path: &Path) -> Result<Option<Self>, AbandonedError> {
         let opened = File::options()
             .read(true)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .custom_flags(OPEN_FLAGS)
             .open(path);
         let file = match opened {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -7,8 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+#[cfg(not(miri))]
+use rustix::fs::{FallocateFlags, MemfdFlags};
 use rustix::{
-    fs::{FallocateFlags, MemfdFlags, Mode, OFlags},
+    fs::{Mode, OFlags},
     io::Errno,
 };
 use zerocopy::IntoBytes;
@@ -25,9 +27,7 @@ use super::{
 pub(super) fn create(path: Option<&Path>, header: &ArenaHeader) -> Result<File, RingError> {
     let Some(path) = path else {
         let shown = Path::new("memfd");
-        let file = rustix::fs::memfd_create("recorder-ring", MemfdFlags::CLOEXEC)
-            .map_err(|errno| failed("create", shown, errno))?;
-        let file = File::from(file);
+        let file = nameless().map_err(|error| failed("create", shown, error))?;
         fill(&file, header).map_err(|error| failed("allocate", shown, error))?;
         return Ok(file);
     };
@@ -51,6 +51,19 @@ pub(super) fn create(path: Option<&Path>, header: &ArenaHeader) -> Result<File, 
     named.map(|()| file)
 }
 
+/// Creates a file in memory.
+#[cfg(not(miri))]
+fn nameless() -> io::Result<File> {
+    let file = rustix::fs::memfd_create("recorder-ring", MemfdFlags::CLOEXEC)?;
+    Ok(file.into())
+}
+
+/// Creates a file that has lost its name: the interpreter knows no better.
+#[cfg(miri)]
+fn nameless() -> io::Result<File> {
+    tempfile::tempfile()
+}
+
 /// Returns the name that the file has while it is being made.
 fn temporary_name(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -64,7 +77,7 @@ fn fill(file: &File, header: &ArenaHeader) -> io::Result<()> {
     let size = HEADER_BYTES as u64 + u64::from(segments) * u64::from(header.segment_bytes);
     file.set_len(size)?;
     // Without blocks of its own, a store into the mapping on a full file system would kill the agent with SIGBUS.
-    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, size) {
+    match allocate(file, size) {
         Ok(()) => {}
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
             io::copy(&mut io::repeat(0).take(size), &mut &*file)?;
@@ -89,6 +102,17 @@ fn fill(file: &File, header: &ArenaHeader) -> io::Result<()> {
         }
     }
     file.write_all_at(header.as_bytes(), 0)
+}
+
+#[cfg(not(miri))]
+fn allocate(file: &File, size: u64) -> Result<(), Errno> {
+    rustix::fs::fallocate(file, FallocateFlags::empty(), 0, size)
+}
+
+/// Does nothing: the interpreter maps no files.
+#[cfg(miri)]
+fn allocate(_: &File, _: u64) -> Result<(), Errno> {
+    Ok(())
 }
 
 fn failed(action: &'static str, path: &Path, source: impl Into<io::Error>) -> RingError {

@@ -388,7 +388,9 @@ fn whatever_the_bytes_are_reading_ends() {
     drop(ring);
     let whole = fs::read(&path).expect("ours");
     // Every byte of the headers after the boot id, and of the first segments, once.
-    for at in (40..4096).step_by(3).chain(4096..4096 + 2 * 1088) {
+    let step = if cfg!(miri) { 97 } else { 1 };
+    let places = (40..4096).step_by(3).chain(4096..4096 + 2 * 1088);
+    for at in places.step_by(step) {
         for value in [0, 0xff] {
             let mut bytes = whole.clone();
             bytes[at] = value;

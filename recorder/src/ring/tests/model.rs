@@ -240,11 +240,15 @@ impl Pair {
     }
 }
 
+/// How often and how long; an interpreter takes its time.
+const CASES: u32 = if cfg!(miri) { 2 } else { 100 };
+const STEPS_MAX: usize = if cfg!(miri) { 40 } else { 400 };
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(ProptestConfig::with_cases(CASES))]
 
     #[test]
-    fn does_what_the_model_does(steps in prop::collection::vec(step(), 1..400)) {
+    fn does_what_the_model_does(steps in prop::collection::vec(step(), 1..STEPS_MAX)) {
         let mut pair = Pair::new();
         for (number, step) in steps.iter().enumerate() {
             pair.take(number, step);
