@@ -46,11 +46,13 @@ pub enum NoteKind {
     Throttle = 9,
     /// Something is left out from here on to keep to the budget, or is no longer.
     Budget = 10,
+    /// The memory that the agent's cgroup may hold is nearly used up, or is no longer.
+    Memory = 11,
 }
 
 impl NoteKind {
     /// Every kind, in the order of its number.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Start,
         Self::Stop,
         Self::Trigger,
@@ -61,6 +63,7 @@ impl NoteKind {
         Self::Reload,
         Self::Throttle,
         Self::Budget,
+        Self::Memory,
     ];
 
     /// Returns the kind with this number, or `None` for one of a newer agent.
@@ -81,6 +84,7 @@ impl NoteKind {
             Self::Reload => "reload",
             Self::Throttle => "throttle",
             Self::Budget => "budget",
+            Self::Memory => "memory",
         }
     }
 }
