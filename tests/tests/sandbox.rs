@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use recorder_tests::fixture::golden;
+use recorder_tests::host::public_directory;
 use recorder_tests::{Agent, Need, Options, Screen, output, ready, recorder};
 use tempfile::TempDir;
 
@@ -124,6 +125,71 @@ fn the_agent_and_what_it_starts_keep_what_they_need() {
         .find_map(|line| line.strip_prefix("CapEff:"));
     let held = u64::from_str_radix(line.expect("it is there").trim(), 16).expect("hex");
     assert_eq!(held & !kept, 0, "{held:x}");
+}
+
+/// Returns how many filters of system calls each thread of a process has, by its name.
+fn filters(pid: u32) -> Vec<(String, u32)> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+    let of_task = |task: PathBuf| {
+        let status = fs::read_to_string(task.join("status")).ok()?;
+        let of = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.map(|line| line.trim().to_owned())
+        };
+        Some((
+            of("Name:")?,
+            of("Seccomp_filters:")?.parse().expect("a number"),
+        ))
+    };
+    tasks
+        .filter_map(|task| of_task(task.expect("it runs").path()))
+        .collect()
+}
+
+#[test]
+fn every_thread_of_the_agent_but_the_starter_gives_up_more_than_the_agent() {
+    if !ready(&Need::RECORDING) {
+        return;
+    }
+    let agent = Agent::start();
+    agent.trigger("all threads are there");
+    let filters = filters(agent.pid());
+    for name in ["data", "samples", "dumps", "names", "builds", "desk"] {
+        assert!(
+            filters.iter().any(|(found, _)| found == name),
+            "{name}: {filters:?}"
+        );
+    }
+    for (name, count) in &filters {
+        let expected = if name == "starter" { 1 } else { 2 };
+        assert_eq!(*count, expected, "{name}: {filters:?}");
+    }
+}
+
+#[test]
+fn the_agent_writes_nowhere_but_to_its_own_directories() {
+    if !ready(&Need::RECORDING) {
+        return;
+    }
+    let [directory, elsewhere] = [0, 1].map(|_| public_directory());
+    let agent = Agent::start_in(directory.path(), &Options::default());
+    agent.trigger("while it is its own");
+    fs::rename(agent.state_directory(), directory.path().join("kept")).expect("ours");
+    std::os::unix::fs::symlink(elsewhere.path(), agent.state_directory()).expect("ours");
+    let dump = agent.trigger("it leads elsewhere");
+    let run = agent.run_directory().join("dumps");
+    assert_eq!(dump.path().parent(), Some(run.as_path()));
+    let refused = dump.metadata("recorder.delivery");
+    assert!(refused.str("0.error").contains("denied"), "{refused}");
+    assert_eq!(fs::read_dir(elsewhere.path()).expect("ours").count(), 0);
+    // What is its own again is taken again.
+    fs::remove_file(agent.state_directory()).expect("ours");
+    fs::rename(directory.path().join("kept"), agent.state_directory()).expect("ours");
+    let dump = agent.trigger("it is its own again");
+    assert_eq!(
+        dump.path().parent(),
+        Some(agent.dumps_directory().as_path())
+    );
 }
 
 #[test]

@@ -14,8 +14,13 @@
 //! | `look` | looks for processes that were forked and have executed nothing |
 //! | `budget` | measures what recording costs, and decides what is left out |
 //! | `builds` | reads the build IDs of what was executed |
+//! | `names` | reads the files of what crashed |
+//! | `starter` | starts programs, and the threads that look at the host |
 //! | `evidence` | each waits for one collector |
 //! | `twin` | copies the ring to disk, if it is to outlive the kernel |
+//!
+//! What each may do is in [`sandbox::agent`]: `data`, `samples`, `live`, `look`, `budget`, `builds` and `names` look and write no
+//! file; all others but the starter write to the agent's own directories.
 
 mod crash;
 mod desk;
@@ -66,7 +71,7 @@ use crate::notify::Notifier;
 use crate::redact::{Redactor, Rules};
 use crate::ring::{FlightRing, RingConfig};
 use crate::sample::{SampleConfig, Samples};
-use crate::sandbox;
+use crate::sandbox::{self, Starter};
 use crate::sign::SigningKey;
 use crate::store::{Budget, Store};
 use desk::{Desk, Target, Teller};
@@ -180,11 +185,6 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
             "it keeps privileges that it does not need: {error}"
         ));
     }
-    let plane = match collectors(paths, config) {
-        Some(collectors) => plane.with_collectors(collectors),
-        None => plane,
-    };
-
     for probe in &probes {
         match (probe.state, &probe.detail) {
             (ProbeState::Unavailable, Some(detail)) => {
@@ -206,6 +206,12 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
             "the processes that run already have no names: {error}"
         ));
     }
+    let starter = Starter::new().context("cannot start a thread")?;
+    confine(paths, config);
+    let plane = match collectors(paths, config, &starter) {
+        Some(collectors) => plane.with_collectors(collectors),
+        None => plane,
+    };
     let redactor = Redactor::new(redaction(config)).without_stacks(config.no_stack_memory);
     let plane = plane
         .with_identities(identities)
@@ -221,8 +227,8 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
     };
     let described = described(config).context("cannot describe the configuration")?;
     let described = Arc::new(Mutex::new(described));
-    let (notifier, notifications) =
-        Notifier::start(&config.notify, warn).context("cannot start a thread to notify")?;
+    let (notifier, notifications) = Notifier::start(&config.notify, starter.clone(), warn)
+        .context("cannot start a thread to notify")?;
     let (tagger, dumps_to_tag) = bounded(TAGGER_QUEUE);
     let tagging = {
         let store = Arc::clone(&store);
@@ -240,6 +246,9 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
         .iter()
         .map(|(store, _)| store.directory().to_owned())
         .collect();
+    let (namer, naming) = crash::namer();
+    // Ends with those that write dumps, and is not waited for: a file system may not answer.
+    let _naming = observe(&starter, "names", move || naming.run())?;
     let max_dump_bytes = config.max_dump_bytes.0;
     let stores = std::iter::once((store, max_dump_bytes)).chain(fallbacks);
     let (done, came_back) = unbounded();
@@ -270,6 +279,8 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
                 false => fallback_dumps.clone(),
             },
             directory: Directory::default(),
+            namer: namer.clone(),
+            starter: starter.clone(),
             previous: std::mem::take(&mut previous)
                 .into_iter()
                 .map(|old| (old, now_pair()))
@@ -287,10 +298,10 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
         spawn("news", move || news::run(&news, &keeper, &notifier, &host))?
     };
     // Ends with the data plane, and is not waited for: a filesystem may not answer.
-    let _builds = spawn("builds", move || builds.run())?;
+    let _builds = observe(&starter, "builds", move || builds.run())?;
     let data = {
         let started = started.clone();
-        spawn("data", move || plane.run(&started))?
+        observe(&starter, "data", move || plane.run(&started))?
     };
     let envelope = Envelope {
         environment: host.environment.as_deref(),
@@ -298,12 +309,12 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
         incident: None,
     };
     let (fanout, live) = Fanout::new(spout, commands.clone(), &envelope);
-    let fanout = spawn("live", move || {
+    let fanout = observe(&starter, "live", move || {
         give_way(NICENESS);
         fanout.run();
     })?;
     let sample_counters = samples.counters();
-    let samples = spawn("samples", move || samples.run())?;
+    let samples = observe(&starter, "samples", move || samples.run())?;
     let twin = match config.ring_sync.is_zero() {
         true => None,
         false => Some(Kept::start(paths.ring(), paths.twin(), config.ring_sync)?),
@@ -335,7 +346,7 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
     });
     let (stop_measuring, measured) = bounded(0);
     let watch = budget::Watch::new(contract, Arc::clone(&counters), commands.clone());
-    let watch = spawn("budget", move || watch.run(&measured))?;
+    let watch = observe(&starter, "budget", move || watch.run(&measured))?;
     let agent = api::Agent {
         commands: commands.clone(),
         status: Box::new(move |state| maker.status(state)),
@@ -358,7 +369,7 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
         Some(tasks) => {
             let commands = commands.clone();
             let look = Look::new(tasks);
-            Some(spawn("look", move || {
+            Some(observe(&starter, "look", move || {
                 look_around(look, &commands, &stopped)
             })?)
         }
@@ -524,7 +535,26 @@ fn is_unwritable(error: &anyhow::Error) -> bool {
 }
 
 /// Starts those who collect evidence. That they cannot be started is no reason not to record.
-fn collectors(paths: &Paths, config: &RecordConfig) -> Option<Collectors> {
+/// Binds this thread, and with it all that it starts, to the agent's own directories.
+fn confine(paths: &Paths, config: &RecordConfig) {
+    let fallbacks = config.dumps_fallback.iter().map(Path::new);
+    // "run" and "none" are no paths.
+    let fallbacks = fallbacks.filter(|path| path.is_absolute());
+    let again = std::iter::once(paths.state_dir.as_path()).chain(fallbacks);
+    let mut kept = vec![paths.run_dir.clone()];
+    for directory in again {
+        kept.push(sandbox::agent::place_of(directory).to_owned());
+        // Where a link leads now; what it is made to lead to later is another place.
+        if let Ok(real) = fs::canonicalize(directory) {
+            kept.push(sandbox::agent::place_of(&real).to_owned());
+        }
+    }
+    if let Err(error) = sandbox::agent::keep(&kept) {
+        warn(&format!("it may write where it need not: {error}"));
+    }
+}
+
+fn collectors(paths: &Paths, config: &RecordConfig, starter: &Starter) -> Option<Collectors> {
     if !config.evidence {
         return None;
     }
@@ -536,7 +566,11 @@ fn collectors(paths: &Paths, config: &RecordConfig) -> Option<Collectors> {
         keep_free_bytes: config.dumps_keep_free.0,
         rules: redaction(config),
     };
-    match Collectors::start(&evidence, &paths.state_dir.join("evidence")) {
+    match Collectors::start(
+        &evidence,
+        &paths.state_dir.join("evidence"),
+        starter.clone(),
+    ) {
         Ok(collectors) => Some(collectors),
         Err(error) => {
             warn(&format!("no evidence is collected: {error}"));
@@ -658,6 +692,23 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
     thread::Builder::new()
         .name(name.to_owned())
         .spawn(body)
+        .with_context(|| format!("cannot start thread {name}"))
+}
+
+/// Starts a thread that looks at the host, and writes only to what is open.
+fn observe(
+    starter: &Starter,
+    name: &'static str,
+    body: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>> {
+    let observer = move || {
+        if let Err(error) = sandbox::agent::observe() {
+            warn(&format!("thread {name} may do what it need not: {error}"));
+        }
+        body();
+    };
+    starter
+        .thread(name, observer)
         .with_context(|| format!("cannot start thread {name}"))
 }
 

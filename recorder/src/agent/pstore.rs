@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::dump::{Attachment, CollectorReport, CollectorState, Evidence};
 use crate::ingest::now_pair;
+use crate::sandbox::Starter;
 
 /// Where the kernel shows its records.
 const RECORDS: &str = "/sys/fs/pstore";
@@ -32,7 +33,7 @@ const LOG_PATIENCE: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(20);
 
 /// Collects what there is of `boot`; what systemd-pstore keeps only if it is of `since_unix_ns` or later.
-pub(super) fn collect(boot: Uuid, since_unix_ns: u64) -> Evidence {
+pub(super) fn collect(starter: &Starter, boot: Uuid, since_unix_ns: u64) -> Evidence {
     let mut evidence = Evidence::default();
     let mut left = BYTES_MAX;
     let mut records = Vec::new();
@@ -63,7 +64,7 @@ pub(super) fn collect(boot: Uuid, since_unix_ns: u64) -> Evidence {
         LOG_LINES,
         &format!("--boot={}", boot.simple()),
     ];
-    let taken = log(&command).and_then(|file| copy(file, RECORD_BYTES_MAX));
+    let taken = log(starter, &command).and_then(|file| copy(file, RECORD_BYTES_MAX));
     let command = command.map(str::to_owned).into();
     keep(&mut evidence, "last-kernel-log".to_owned(), command, taken);
     evidence
@@ -98,14 +99,15 @@ fn copy(file: File, most: u64) -> io::Result<(File, u64, bool)> {
 }
 
 /// Asks the journal. Where there is none, this fails.
-fn log(command: &[&str]) -> io::Result<File> {
+fn log(starter: &Starter, command: &[&str]) -> io::Result<File> {
     let mut out = File::from(memfd_create("recorder-log", MemfdFlags::CLOEXEC)?);
-    let mut journal = Command::new(command[0])
+    let mut journal = Command::new(command[0]);
+    journal
         .args(&command[1..])
         .stdin(Stdio::null())
         .stdout(out.try_clone()?)
-        .stderr(Stdio::null())
-        .spawn()?;
+        .stderr(Stdio::null());
+    let mut journal = starter.spawn(journal)?;
     let begun = Instant::now();
     let status = loop {
         match journal.try_wait()? {

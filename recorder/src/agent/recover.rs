@@ -48,7 +48,7 @@ pub fn recover(path: &Path, directory: &Path) -> Result<Recovered> {
     };
     let mut names_of = Directory::default();
     previous::identify(&old, &mut names_of);
-    let names = Names::new();
+    let names = Names::here();
     let input = DumpInput {
         incident: &incident,
         frozen: &old,

@@ -8,7 +8,7 @@ use anyhow::{Error, Result};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use uuid::Uuid;
 
-use super::crash::Names;
+use super::crash::{Namer, Names};
 use super::desk::Teller;
 use super::previous::{self, Found, Previous};
 use super::pstore;
@@ -20,6 +20,7 @@ use crate::identity::{Directory, Naming};
 use crate::incident::Incident;
 use crate::ingest::{Commands, FrozenIncident, wall_clock_error};
 use crate::ring::Abandoned;
+use crate::sandbox::Starter;
 use crate::store::{Store, StoreError, Unwritten};
 
 /// How often dumps that have become too old are looked for.
@@ -47,6 +48,8 @@ pub(super) struct Writer {
     pub(super) fallbacks: Vec<PathBuf>,
     /// Of the last dump.
     pub(super) directory: Directory,
+    pub(super) namer: Namer,
+    pub(super) starter: Starter,
     /// What the agents before this one left, and when this one began to record.
     pub(super) previous: Vec<(Previous, ClockPair)>,
 }
@@ -180,7 +183,7 @@ impl Writer {
     ) -> Result<Written> {
         self.commands.fill(&mut self.directory);
         previous::identify(old, &mut self.directory);
-        let names = Names::new();
+        let names = Names::by(&self.namer);
         let config = self
             .config
             .lock()
@@ -190,7 +193,7 @@ impl Writer {
         let evidence = match previous::is_unclean(old) {
             true => {
                 let since = old.made.map_or(0, |made| made.unix_ns);
-                pstore::collect(Uuid::from_bytes(old.boot_id), since)
+                pstore::collect(&self.starter, Uuid::from_bytes(old.boot_id), since)
             }
             false => Evidence::default(),
         };
@@ -258,7 +261,7 @@ impl Writer {
         let frozen = &*job.frozen;
         self.commands.fill(&mut self.directory);
         let evidence = self.evidence(job);
-        let names = Names::new();
+        let names = Names::by(&self.namer);
         let error = wall_clock_error();
         let config = self
             .config

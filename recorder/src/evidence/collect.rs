@@ -25,6 +25,7 @@ use super::job::{ABSENT, End, Job, Outcome};
 use crate::dump::{Attachment, CollectorReport, CollectorState, Evidence, EvidenceReport};
 use crate::incident::Incident;
 use crate::ingest::now_pair;
+use crate::sandbox::Starter;
 
 /// Collections that wait for a thread: twice as many as incidents can be open, for each thread.
 const WAITING: usize = 256;
@@ -87,15 +88,16 @@ struct Started {
 struct Workshop {
     directory: PathBuf,
     keep_free_bytes: u64,
+    starter: Starter,
 }
 
 impl Collectors {
-    /// Starts the threads; `directory` is where output waits for its dump.
+    /// Starts the threads; `directory` is where output waits for its dump, `starter` starts the collectors.
     ///
     /// # Errors
     ///
     /// If the directory cannot be made or a thread not be started.
-    pub fn start(config: &EvidenceConfig, directory: &Path) -> io::Result<Self> {
+    pub fn start(config: &EvidenceConfig, directory: &Path, starter: Starter) -> io::Result<Self> {
         let made = DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -109,6 +111,7 @@ impl Collectors {
         let workshop = Arc::new(Workshop {
             directory: directory.to_owned(),
             keep_free_bytes: config.keep_free_bytes,
+            starter,
         });
         let plan: Arc<[Planned]> = config.plan().into();
         let parallel = config.parallel.min(plan.len());
@@ -387,14 +390,15 @@ impl Workshop {
             boot_ns: clocks.boot_ns,
             spool: spool.try_clone()?,
         };
-        let mut child = Command::new("/proc/self/exe")
+        let mut supervisor = Command::new("/proc/self/exe");
+        supervisor
             .args(["evidence", "supervise"])
             .env_clear()
             .stdin(Stdio::piped())
             .stdout(spool)
             .stderr(Stdio::piped())
-            .current_dir("/")
-            .spawn()?;
+            .current_dir("/");
+        let mut child = self.starter.spawn(supervisor)?;
         let mut line = serde_json::to_vec(&job)?;
         line.push(b'\n');
         // The supervisor reads before it does anything else; the pipe stays open as long as the collector is wanted.
@@ -588,6 +592,11 @@ mod tests {
 
     use super::*;
     use crate::redact::Rules;
+
+    fn starter() -> Starter {
+        Starter::new().expect("a thread")
+    }
+
     fn incident() -> Incident {
         Incident {
             id: Uuid::from_u128(7),
@@ -610,7 +619,8 @@ mod tests {
     #[test]
     fn room_is_set_aside_of_the_incidents_and_of_the_disks() {
         let directory = tempfile::tempdir().expect("there is room");
-        let collectors = Collectors::start(&config(&[]), directory.path()).expect("it starts");
+        let collectors =
+            Collectors::start(&config(&[]), directory.path(), starter()).expect("it starts");
         assert!(
             collectors.begin(&incident()).is_none(),
             "nothing to collect"
@@ -629,6 +639,7 @@ mod tests {
         let mut workshop = Workshop {
             directory: directory.path().to_owned(),
             keep_free_bytes: 0,
+            starter: starter(),
         };
         assert_eq!(workshop.room(&collection, 7_000), Ok(7_000));
         let why = workshop
@@ -654,15 +665,16 @@ mod tests {
     fn what_an_agent_left_behind_is_removed() {
         let directory = tempfile::tempdir().expect("there is room");
         fs::write(directory.path().join("left"), "x").expect("ours");
-        Collectors::start(&config(&[]), directory.path()).expect("it starts");
+        Collectors::start(&config(&[]), directory.path(), starter()).expect("it starts");
         assert_eq!(fs::read_dir(directory.path()).expect("ours").count(), 0);
     }
 
     #[test]
     fn collectors_whose_turn_does_not_come_are_reported() {
         let directory = tempfile::tempdir().expect("there is room");
-        let mut collectors = Collectors::start(&config(&["memory", "process"]), directory.path())
-            .expect("it starts");
+        let mut collectors =
+            Collectors::start(&config(&["memory", "process"]), directory.path(), starter())
+                .expect("it starts");
         // Nobody listens.
         collectors.sender = bounded(0).0;
         let collection = collectors.begin(&incident()).expect("there are collectors");

@@ -16,6 +16,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use super::message::plain;
 use super::{Failure, Notice};
 use crate::harmless::escape_short;
+use crate::sandbox::Starter;
 
 /// Where programs are found that a hook starts by name.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -28,6 +29,7 @@ const KILL_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Runs the program.
 pub(super) fn send(
+    starter: &Starter,
     command: &[String],
     notice: &Notice,
     lost_before: u64,
@@ -53,8 +55,8 @@ pub(super) fn send(
     if let Some(dump) = &notice.dump {
         command.env("RECORDER_DUMP", &dump.path);
     }
-    let child = command
-        .spawn()
+    let child = starter
+        .spawn(command)
         .map_err(|error| Failure::again(format!("cannot run {program}: {error}")))?;
     let mut text = plain(notice, lost_before).to_string();
     text.push('\n');

@@ -13,6 +13,7 @@ use super::queue::{Next, Queue, WAITING_MAX};
 use super::webhook::Webhook;
 use super::{Again, Failure, Kind, Notice, Target, exec, journal, syslog};
 use crate::api::NotifyStatus;
+use crate::sandbox::Starter;
 
 /// How long what still waits is tried when the agent ends.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -22,6 +23,7 @@ const FAREWELL: Duration = Duration::from_secs(3);
 pub struct Notifier {
     targets: Arc<Mutex<Vec<Told>>>,
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
+    starter: Starter,
     log: fn(&str),
 }
 
@@ -60,15 +62,20 @@ impl Threads {
 }
 
 impl Notifier {
-    /// Starts a thread for each target that is enabled. `log` takes what people should know.
+    /// Starts a thread for each target that is enabled. `starter` starts their programs, `log` takes what people should know.
     ///
     /// # Errors
     ///
     /// If a thread cannot be started.
-    pub fn start(targets: &[Target], log: fn(&str)) -> io::Result<(Self, Threads)> {
+    pub fn start(
+        targets: &[Target],
+        starter: Starter,
+        log: fn(&str),
+    ) -> io::Result<(Self, Threads)> {
         let notifier = Self {
             targets: Arc::default(),
             threads: Arc::default(),
+            starter,
             log,
         };
         notifier.put(notifier.prepare(targets)?);
@@ -103,7 +110,7 @@ impl Notifier {
         let shared = Arc::new(Shared::default());
         let worker = Worker {
             queue: Queue::new(target.retry_for),
-            sender: Way::new(&target)?,
+            sender: Way::new(&target, &self.starter)?,
             target: Arc::clone(&target),
             shared: Arc::clone(&shared),
             start: Instant::now(),
@@ -152,23 +159,24 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 ///
 /// Why it did not take it.
 pub fn test(target: &Target, notice: &Notice) -> Result<(), String> {
-    let mut way = Way::new(target).map_err(|error| error.to_string())?;
+    let way = Starter::new().and_then(|starter| Way::new(target, &starter));
+    let mut way = way.map_err(|error| error.to_string())?;
     way.send(target, notice, 0, target.timeout)
         .map_err(|failure| failure.why)
 }
 
 /// How a target is reached.
 enum Way {
-    Exec,
+    Exec(Starter),
     Webhook(Box<Webhook>),
     Journal,
     Syslog,
 }
 
 impl Way {
-    fn new(target: &Target) -> io::Result<Self> {
+    fn new(target: &Target, starter: &Starter) -> io::Result<Self> {
         Ok(match target.kind {
-            Kind::Exec => Self::Exec,
+            Kind::Exec => Self::Exec(starter.clone()),
             Kind::Webhook => Self::Webhook(Box::new(Webhook::new()?)),
             Kind::Journal => Self::Journal,
             Kind::Syslog => Self::Syslog,
@@ -184,7 +192,9 @@ impl Way {
     ) -> Result<(), Failure> {
         let socket = |default| target.socket.as_deref().unwrap_or(Path::new(default));
         match self {
-            Self::Exec => exec::send(&target.command, notice, lost_before, timeout),
+            Self::Exec(starter) => {
+                exec::send(starter, &target.command, notice, lost_before, timeout)
+            }
             Self::Webhook(webhook) => webhook.send(target, notice, lost_before, timeout),
             Self::Journal => journal::send(socket(journal::SOCKET), notice, lost_before, timeout),
             Self::Syslog => {

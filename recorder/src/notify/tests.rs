@@ -13,6 +13,11 @@ use std::time::Instant;
 use serde_json::Value;
 
 use super::*;
+use crate::sandbox::Starter;
+
+fn starter() -> Starter {
+    Starter::new().expect("a thread")
+}
 
 pub(super) fn notice() -> Notice {
     Notice {
@@ -381,7 +386,7 @@ fn one_that_hangs_holds_up_no_other_and_nobody_who_tells() {
     let works = target(&format!(
         "name = \"works\"\nkind = \"exec\"\ncommand = [\"/bin/sh\", \"-c\", {script:?}]"
     ));
-    let (notifier, threads) = Notifier::start(&[hangs, works], |_| {}).expect("threads");
+    let (notifier, threads) = Notifier::start(&[hangs, works], starter(), |_| {}).expect("threads");
     let begun = Instant::now();
     for _ in 0..600 {
         notifier.tell(notice());
@@ -414,7 +419,8 @@ fn one_that_hangs_holds_up_no_other_and_nobody_who_tells() {
 #[test]
 fn a_target_that_comes_back_is_told_what_waited_in_order() {
     let (url, got) = server(vec![Some("500 Oh"), Some("200 OK"), Some("200 OK")]);
-    let (notifier, threads) = Notifier::start(&[webhook(&url, "")], |_| {}).expect("threads");
+    let (notifier, threads) =
+        Notifier::start(&[webhook(&url, "")], starter(), |_| {}).expect("threads");
     for event in [Occasion::Incident, Occasion::Dump] {
         notifier.tell(Notice { event, ..notice() });
     }

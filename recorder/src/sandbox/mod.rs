@@ -8,6 +8,7 @@
 
 pub mod agent;
 mod calls;
+mod starter;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,8 @@ use landlock::{
     RulesetAttr as _, RulesetCreated, RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope,
 };
 use thiserror::Error;
+
+pub use starter::Starter;
 
 /// The newest rules that are asked for; kernels that know fewer enforce fewer.
 const RULES: ABI = ABI::V6;
@@ -49,6 +52,16 @@ pub enum Enforced {
     CallsOnly,
 }
 
+impl From<RulesetStatus> for Enforced {
+    fn from(status: RulesetStatus) -> Self {
+        match status {
+            RulesetStatus::FullyEnforced => Self::Wholly,
+            RulesetStatus::PartiallyEnforced => Self::InPart,
+            RulesetStatus::NotEnforced => Self::CallsOnly,
+        }
+    }
+}
+
 /// Makes this thread, and those that it starts, able to write nowhere but to `outputs`, for good.
 ///
 /// An output that does not exist yet may be made: so the directory that it is in may be written to, with what is below it.
@@ -58,13 +71,15 @@ pub enum Enforced {
 /// [`SandboxError`] if the kernel could do it and does not, or an output's directory does not exist.
 pub fn write_only_to(outputs: &[&Path]) -> Result<Enforced, SandboxError> {
     let status = files(outputs)?;
-    let calls = calls::REACH_OUT.iter().chain(calls::CHANGE_THE_KERNEL);
-    calls::give_up(calls).map_err(SandboxError::Calls)?;
-    Ok(match status {
-        RulesetStatus::FullyEnforced => Enforced::Wholly,
-        RulesetStatus::PartiallyEnforced => Enforced::InPart,
-        RulesetStatus::NotEnforced => Enforced::CallsOnly,
-    })
+    let calls = [
+        calls::PROGRAMS,
+        calls::SOCKETS,
+        calls::ATTRIBUTES,
+        calls::SURFACES,
+        calls::CHANGE_THE_KERNEL,
+    ];
+    calls::give_up(calls.into_iter().flatten()).map_err(SandboxError::Calls)?;
+    Ok(status.into())
 }
 
 /// Returns how much of it this kernel enforces. Nothing is given up but by a thread that ends at once.
@@ -79,18 +94,12 @@ pub fn probe() -> Result<Enforced, SandboxError> {
 
 fn files(outputs: &[&Path]) -> Result<RulesetStatus, SandboxError> {
     let writing = AccessFs::from_write(RULES);
-    let mut rules = Ruleset::default()
+    let rules = Ruleset::default()
         .handle_access(writing | AccessFs::Execute)?
         .handle_access(AccessNet::from_all(RULES))?
         .scope(Scope::from_all(RULES))?
         .create()?;
-    for device in DEVICES {
-        // Where it is missing nobody writes to it.
-        if let Ok(device) = PathFd::new(device) {
-            let device_access = AccessFs::WriteFile | AccessFs::IoctlDev;
-            rules = rules.add_rule(PathBeneath::new(device, device_access))?;
-        }
-    }
+    let mut rules = allow_devices(rules)?;
     for output in outputs {
         rules = allow(rules, &directory_of(output), writing)?;
         if output.is_dir() {
@@ -98,6 +107,17 @@ fn files(outputs: &[&Path]) -> Result<RulesetStatus, SandboxError> {
         }
     }
     Ok(rules.restrict_self()?.ruleset)
+}
+
+fn allow_devices(mut rules: RulesetCreated) -> Result<RulesetCreated, SandboxError> {
+    for device in DEVICES {
+        // Where it is missing nobody writes to it.
+        if let Ok(device) = PathFd::new(device) {
+            let device_access = AccessFs::WriteFile | AccessFs::IoctlDev;
+            rules = rules.add_rule(PathBeneath::new(device, device_access))?;
+        }
+    }
+    Ok(rules)
 }
 
 fn allow(
