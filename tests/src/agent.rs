@@ -127,6 +127,11 @@ impl Agent {
         run_directory(directory)
     }
 
+    /// Returns the command that starts an agent with its directories below one of the test's: for one that refuses to start.
+    pub fn command_in(directory: &Path, options: &Options) -> Command {
+        run_command(directory, options)
+    }
+
     /// Returns its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -262,6 +267,12 @@ impl Agent {
     #[track_caller]
     pub fn stop_with(&mut self, signal: Signal) -> ExitStatus {
         self.signal(signal);
+        self.wait()
+    }
+
+    /// Waits until it ends.
+    #[track_caller]
+    pub fn wait(&mut self) -> ExitStatus {
         let start = Instant::now();
         while start.elapsed() < TIME_MAX {
             if let Some(status) = self.child.try_wait().expect("the agent is our child") {
@@ -272,7 +283,7 @@ impl Agent {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        panic!("the agent does not stop within {TIME_MAX:?} of {signal:?}");
+        panic!("the agent does not end within {TIME_MAX:?}");
     }
 }
 

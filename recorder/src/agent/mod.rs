@@ -26,6 +26,7 @@ mod crash;
 mod desk;
 mod directories;
 mod host;
+mod killed;
 mod lock;
 mod news;
 mod previous;
@@ -50,7 +51,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{fs, io};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -74,6 +75,7 @@ use crate::sample::{SampleConfig, Samples};
 use crate::sandbox::{self, Starter};
 use crate::sign::SigningKey;
 use crate::store::{Budget, Store};
+use crate::units::bytes;
 use desk::{Desk, Target, Teller};
 use lock::Lock;
 use previous::Previous;
@@ -104,6 +106,9 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// Most processes that one command tells of.
 const LEARN_MAX: usize = 256;
 
+/// Memory that an agent needs beside its ring, most of it while it starts.
+const MEMORY_MIN: u64 = 48 << 20;
+
 /// How often it is looked whether counters have risen.
 const JUDGE_INTERVAL: Duration = Duration::from_secs(10);
 /// Of twenty, the priority that everything but recording and dumping gives up.
@@ -118,6 +123,8 @@ const NICENESS_LAST: i32 = 19;
 /// If recording cannot begin.
 pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
     config.validate()?;
+    let limit = budget::limit_of_this_process();
+    fits(config, limit.as_ref())?;
     let rules = reload::compile(config)?;
     kernel::check()?;
     let start = now_pair();
@@ -535,6 +542,25 @@ fn is_unwritable(error: &anyhow::Error) -> bool {
 }
 
 /// Starts those who collect evidence. That they cannot be started is no reason not to record.
+/// Checks that the kernel would not kill the agent for its ring as soon as that is made.
+fn fits(config: &RecordConfig, limit: Option<&(String, u64)>) -> Result<()> {
+    let Some((cgroup, limit)) = limit else {
+        return Ok(());
+    };
+    let ring: u64 = ring_config(config).lane_bytes.iter().sum();
+    if ring.saturating_add(MEMORY_MIN) > *limit {
+        bail!(
+            "the flight ring of {} and {} beside it do not fit into the {} that cgroup {} may hold: raise its limit \
+             (MemoryMax=), or lower memory.failure_bytes, memory.lifecycle_bytes and memory.sample_bytes",
+            bytes(ring),
+            bytes(MEMORY_MIN),
+            bytes(*limit),
+            escape(cgroup)
+        );
+    }
+    Ok(())
+}
+
 /// Binds this thread, and with it all that it starts, to the agent's own directories.
 fn confine(paths: &Paths, config: &RecordConfig) {
     let fallbacks = config.dumps_fallback.iter().map(Path::new);

@@ -13,6 +13,7 @@ use rustix::fs::statvfs;
 use sha2::{Digest as _, Sha256};
 use uuid::{Builder, Uuid};
 
+use super::killed;
 use crate::dump::{Clocks, Frozen, Host, Recovery};
 use crate::event::ClockPair;
 use crate::identity::{Cursor, Directory, Identities};
@@ -203,6 +204,8 @@ pub(super) struct Found {
     pub(super) now: ClockPair,
     /// Whether it is looked at by hand, and no agent takes its place.
     pub(super) by_hand: bool,
+    /// How the agent died, if the kernel says.
+    killed: Option<String>,
 }
 
 impl Found {
@@ -220,6 +223,12 @@ impl Found {
             },
             now,
             by_hand: false,
+            killed: match is_of_this_boot(old) && !old.was_stopped() {
+                true => old
+                    .span()
+                    .and_then(|(_, newest)| killed::for_memory(old.pid, newest)),
+                false => None,
+            },
         }
     }
 
@@ -233,7 +242,14 @@ impl Found {
             (false, true) => ("recorder-restart", "was stopped"),
             (false, false) => ("recorder-died", "died"),
         };
-        let mut summary = format!("recorder[{}] {what}; this is its window of {kept}", old.pid);
+        let how = match &self.killed {
+            Some(how) => format!(" ({how})"),
+            None => String::new(),
+        };
+        let mut summary = format!(
+            "recorder[{}] {what}{how}; this is its window of {kept}",
+            old.pid
+        );
         let gap = duration(self.now.boot_ns.saturating_sub(newest));
         let rule = match is_unclean(old) {
             true => "unclean-boot",

@@ -363,6 +363,18 @@ fn budget(families: &mut Families<'_>, budget: &BudgetStatus) -> fmt::Result {
         "What recording does cost, in the same units.",
         &budget.measured,
     )?;
+    if let Some(cgroup) = &budget.cgroup {
+        families.gauge(
+            "cgroup_memory_limit_bytes",
+            "What the agent's cgroup may hold.",
+            cgroup.limit_bytes,
+        )?;
+        families.gauge(
+            "cgroup_memory_used_bytes",
+            "What the agent's cgroup holds, with what the kernel could drop.",
+            cgroup.used_bytes,
+        )?;
+    }
     let threads = budget.threads.iter().map(|thread| {
         let spent = ConstCounter::new(seconds(thread.cpu_ns));
         (vec![("thread", thread.name.as_str())], spent)

@@ -3,9 +3,12 @@
 //! A thread measures once a second. When it is too much it asks the data plane to leave out one thing more, in the order of
 //! [`Saving`](recorder_ebpf::abi::Saving), and when there is room again to take one back: see [`controller`]. The data plane writes the note, tells the
 //! probes, and keeps the account of what was left out.
+//!
+//! The same thread looks whether the kernel will kill for the memory of the agent's cgroup: see [`limit`].
 
 mod contract;
 mod controller;
+mod limit;
 mod measure;
 
 use std::collections::BTreeMap;
@@ -17,10 +20,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::ingest::{Command, Commands, now_boot_ns};
 use crate::kernel::Counters;
+use limit::Limit;
 use measure::{Probes, Slice, Threads};
+use recorder_ebpf::abi::NoteKind;
 
 pub use contract::{Contract, Resource, Share};
 pub use controller::{Cause, Change, Controller, Measure};
+pub use limit::{CgroupMemory, limit_of_this_process};
 pub use measure::give_back_memory;
 
 /// Time from one measure to the next.
@@ -58,6 +64,9 @@ pub struct BudgetStatus {
     /// Steps that took something back, ever.
     #[serde(default)]
     pub recoveries: u64,
+    /// What the agent's cgroup may hold; absent if that has no limit.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cgroup: Option<CgroupMemory>,
     /// Every thread of the agent.
     #[serde(default)]
     pub threads: Vec<ThreadStatus>,
@@ -170,6 +179,8 @@ pub struct Watch {
     recoveries: u64,
     since_unix_ns: Option<u64>,
     reason: Option<Resource>,
+    limit: Limit,
+    cgroup: Option<CgroupMemory>,
 }
 
 impl Watch {
@@ -190,6 +201,8 @@ impl Watch {
             recoveries: 0,
             since_unix_ns: None,
             reason: None,
+            limit: Limit::default(),
+            cgroup: None,
         }
     }
 
@@ -260,7 +273,29 @@ impl Watch {
                 false => self.controller.undo(change),
             }
         }
+        self.look_at_limit();
         self.publish();
+    }
+
+    /// Says when the cgroup's memory is nearly used up, after what is not used was given back, and when it is not any more.
+    fn look_at_limit(&mut self) {
+        let mut now = self.limit.look();
+        let is_short = |found: &Option<CgroupMemory>| found.as_ref().is_some_and(|it| it.is_short);
+        let was_short = is_short(&self.cgroup);
+        if is_short(&now) && !was_short {
+            give_back_memory();
+            now = self.limit.look();
+        }
+        if let Some(found) = &now
+            && found.is_short != was_short
+        {
+            let note = Command::Note(NoteKind::Memory, found.sentence());
+            if !self.commands.send(note) {
+                // It is said at the next look.
+                return;
+            }
+        }
+        self.cgroup = now;
     }
 
     /// Returns the agent's own memory, after what is not used was given back if it is too much.
@@ -317,6 +352,7 @@ impl Watch {
             records: BTreeMap::new(),
             degradations: self.degradations,
             recoveries: self.recoveries,
+            cgroup: self.cgroup.clone(),
             threads: self.threads.by_name().into_iter().map(thread).collect(),
             probes: self.probes.programs.iter().map(probe).collect(),
         };

@@ -268,6 +268,18 @@ fn budget_lines(out: &mut impl Write, status: &Status, palette: Palette) -> io::
     if !costs.is_empty() {
         writeln!(out, "budget   {}", costs.join(", "))?;
     }
+    if let Some(cgroup) = &budget.cgroup {
+        let text = format!(
+            "         {} of the {} that cgroup {} may hold",
+            bytes(cgroup.used_bytes),
+            bytes(cgroup.limit_bytes),
+            escape(&cgroup.cgroup)
+        );
+        match cgroup.is_short {
+            true => writeln!(out, "{}", palette.paint(Style::Yellow, &text))?,
+            false => writeln!(out, "{text}")?,
+        }
+    }
     for filtered in &status.filtered {
         let records = plural(filtered.records, "record");
         let text = format!(

@@ -131,6 +131,7 @@ impl Watch {
         probes(status, &mut reasons);
         lanes(status, &mut reasons);
         budget(status, now_unix_ns, &mut reasons);
+        memory(status, &mut reasons);
         dumps(status, &mut reasons);
         twin(status, now_unix_ns, &mut reasons);
         self.notices(status, now_boot_ns, &mut reasons);
@@ -223,6 +224,13 @@ fn probes(status: &Status, reasons: &mut Vec<Reason>) {
             let text = format!("{} is not recorded: {detail}", probe.event);
             reasons.push(Reason::new("probe-missing", text));
         }
+    }
+}
+
+/// A cgroup that the kernel may soon kill in.
+fn memory(status: &Status, reasons: &mut Vec<Reason>) {
+    if let Some(cgroup) = status.budget.cgroup.as_ref().filter(|it| it.is_short) {
+        reasons.push(Reason::new("memory-short", cgroup.sentence()));
     }
 }
 

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use recorder_ebpf::abi::NoteKind;
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -48,6 +49,8 @@ pub enum Command {
     Identities(Cursor, oneshot::Sender<Page>),
     /// Leave something out to keep to the budget, or no longer.
     Budget(Change),
+    /// Write a note of the agent's own, and say it.
+    Note(NoteKind, String),
     /// Finish every incident and end.
     Stop,
 }

@@ -540,6 +540,10 @@ impl DataPlane {
                     let _ = reply.send(self.identities.page(cursor));
                 }
                 Command::Budget(change) => self.change_savings(change),
+                Command::Note(kind, text) => {
+                    (self.warn)(&text);
+                    self.note(kind, &text);
+                }
                 Command::Stop => self.stop(),
             }
         }

@@ -25,7 +25,7 @@ const NO_LIMIT: u64 = 1 << 62;
 
 /// Where the hierarchy is, and what its files are called.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Hierarchy {
+pub struct Hierarchy {
     root: PathBuf,
     version: Version,
 }
@@ -45,7 +45,7 @@ struct Found {
 
 impl Hierarchy {
     /// Finds the hierarchy that has the memory controller.
-    pub(super) fn find() -> Option<Self> {
+    pub fn find() -> Option<Self> {
         let mounts = fs::read("/proc/self/mounts").ok()?;
         let hierarchy = of_mounts(&mounts)?;
         // The unified hierarchy may be there and have other controllers.
@@ -63,6 +63,59 @@ impl Hierarchy {
     /// Where it is.
     pub(super) fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Returns the cgroup of this process and those that it is in, the innermost first.
+    pub fn of_this_process(&self) -> Vec<PathBuf> {
+        let cgroups = fs::read("/proc/self/cgroup").unwrap_or_default();
+        let Some(own) = own(&cgroups, self.version) else {
+            return Vec::new();
+        };
+        // What a container sees of the hierarchy may begin further below than the path that it is told.
+        let own = match self.root.join(&own) {
+            path if path.is_dir() => path,
+            _ => self.root.clone(),
+        };
+        let all = own
+            .ancestors()
+            .take_while(|path| path.starts_with(&self.root));
+        all.map(Path::to_owned).collect()
+    }
+
+    /// Returns the path of a cgroup from the root of the hierarchy, as text.
+    pub fn name(&self, cgroup: &Path) -> String {
+        let path = cgroup.strip_prefix(&self.root).unwrap_or(cgroup);
+        format!("/{}", String::from_utf8_lossy(path.as_os_str().as_bytes()))
+    }
+
+    /// Returns what a cgroup may hold, in bytes; `None` if that has no limit.
+    pub fn limit_bytes(&self, cgroup: &Path) -> Option<u64> {
+        self.number(cgroup, "limit")
+            .filter(|limit| *limit < NO_LIMIT)
+    }
+
+    /// Returns what a cgroup holds, in bytes.
+    pub fn usage_bytes(&self, cgroup: &Path) -> Option<u64> {
+        self.number(cgroup, "usage")
+    }
+
+    /// Returns what of it the kernel could drop at once, in bytes: pages of files that nobody holds.
+    pub fn droppable_bytes(&self, cgroup: &Path) -> u64 {
+        let stat = fs::read(cgroup.join("memory.stat")).unwrap_or_default();
+        let names: [&[u8]; 2] = match self.version {
+            Version::One => [b"total_inactive_file", b"total_active_file"],
+            Version::Two => [b"inactive_file", b"active_file"],
+        };
+        names.iter().filter_map(|name| named(&stat, name)).sum()
+    }
+
+    /// Returns a hierarchy of version 2 at `root`, whatever that is.
+    #[cfg(test)]
+    pub(crate) fn at(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            version: Version::Two,
+        }
     }
 
     /// Returns the cgroups that use most, `ran_out` (an id, 0 for none) among them.
@@ -121,7 +174,6 @@ impl Hierarchy {
     }
 
     fn account(&self, found: &Found, ran_out: bool) -> CgroupMemory {
-        let path = found.path.strip_prefix(&self.root).unwrap_or(&found.path);
         let stat = fs::read(found.path.join("memory.stat")).unwrap_or_default();
         let of_stat = |names: [&[u8]; 2]| {
             let name = names[self.version as usize];
@@ -133,15 +185,10 @@ impl Hierarchy {
         };
         let control = fs::read(found.path.join(control)).unwrap_or_default();
         CgroupMemory {
-            path: Some(format!(
-                "/{}",
-                String::from_utf8_lossy(path.as_os_str().as_bytes())
-            )),
+            path: Some(self.name(&found.path)),
             id: Some(found.id),
             usage_bytes: Some(found.usage_bytes),
-            limit_bytes: self
-                .number(&found.path, "limit")
-                .filter(|limit| *limit < NO_LIMIT),
+            limit_bytes: self.limit_bytes(&found.path),
             peak_bytes: self.number(&found.path, "peak"),
             swap_bytes: match self.version {
                 Version::One => named(&stat, b"total_swap"),
@@ -177,6 +224,24 @@ fn named(text: &[u8], name: &[u8]) -> Option<u64> {
         words.next().filter(|_| is_named)
     });
     found.next().and_then(number)
+}
+
+/// Returns the path of the cgroup that lines like "4:cpu,memory:/a" or "0::/a" say, below the root of its hierarchy.
+fn own(cgroups: &[u8], version: Version) -> Option<PathBuf> {
+    let mut paths = lines(cgroups).filter_map(|line| {
+        let mut fields = line.splitn(3, |byte| *byte == b':');
+        let (number, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
+        let is_it = match version {
+            Version::One => controllers
+                .split(|byte| *byte == b',')
+                .any(|one| one == b"memory"),
+            Version::Two => number == b"0",
+        };
+        is_it.then_some(path)
+    });
+    let path = paths.next()?;
+    let path = path.strip_prefix(b"/").unwrap_or(path);
+    Some(PathBuf::from(std::ffi::OsStr::from_bytes(path)))
 }
 
 /// Returns the hierarchy of the memory controller from lines like "cgroup /sys/fs/cgroup/memory cgroup rw,memory 0 0".
@@ -250,6 +315,19 @@ mod tests {
             of_mounts(b"x\n\ncgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n").expect("it is there");
         assert_eq!(second.version, Version::Two);
         assert_eq!(of_mounts(b"proc /proc proc rw 0 0\ncgroup"), None);
+    }
+
+    #[test]
+    fn the_cgroup_of_a_process_is_found_in_both_versions() {
+        let cgroups = b"9:name=systemd:/x\n4:cpu,memory:/a:b/c\n0::/unified\n";
+        let of = |version| own(cgroups, version).expect("it is there");
+        assert_eq!(of(Version::One), Path::new("a:b/c"));
+        assert_eq!(of(Version::Two), Path::new("unified"));
+        assert_eq!(own(b"0::/\n", Version::Two), Some(PathBuf::new()));
+        assert_eq!(own(b"1:cpu:/\n", Version::One), None);
+        let hierarchy = Hierarchy::at(Path::new("/nowhere"));
+        assert_eq!(hierarchy.of_this_process(), [Path::new("/nowhere")]);
+        assert_eq!(hierarchy.name(Path::new("/nowhere/a/b")), "/a/b");
     }
 
     /// A hierarchy as version 2 would have it, in plain files.

@@ -36,7 +36,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::dump::{Probe, ProbeState};
 use crate::ingest::{Ask, Asked, Outlet, now_boot_ns};
 use crate::kernel::TaskIterator;
-use cgroup::Hierarchy;
+pub use cgroup::Hierarchy;
 use kernel_log::{Line, Log};
 use process::Processes;
 use system::System;
