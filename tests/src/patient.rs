@@ -25,14 +25,30 @@ impl Patient {
     /// Starts an agent on `disk`, with `more` arguments.
     #[track_caller]
     pub fn new(disk: FileSystem, more: &[&str]) -> Self {
+        Self::harmed(disk, more, |_| ()).0
+    }
+
+    /// The same, after `harm` was done to the disk; returns what that returns, too.
+    #[track_caller]
+    pub fn harmed<T>(
+        disk: FileSystem,
+        more: &[&str],
+        harm: impl FnOnce(&Mounted) -> T,
+    ) -> (Self, T) {
         let directory = public_directory();
         fs::create_dir(directory.path().join("state")).expect("ours");
-        Self::start(directory, disk, more)
+        Self::start(directory, disk, more, harm)
     }
 
     #[track_caller]
-    fn start(directory: TempDir, disk: FileSystem, more: &[&str]) -> Self {
+    fn start<T>(
+        directory: TempDir,
+        disk: FileSystem,
+        more: &[&str],
+        harm: impl FnOnce(&Mounted) -> T,
+    ) -> (Self, T) {
         let disk = disk.mount(&directory.path().join("state"));
+        let harmed = harm(&disk);
         let own = ["--dumps-keep-free", "0", "--max-dump-bytes", "1MiB"];
         let more = own.iter().chain(more);
         let options = Options {
@@ -41,11 +57,12 @@ impl Patient {
             ..Options::with(more)
         };
         let agent = Agent::start_in(directory.path(), &options);
-        Self {
+        let patient = Self {
             agent,
             disk,
             directory,
-        }
+        };
+        (patient, harmed)
     }
 
     /// Ends the agent and takes its disk away; `next` returns the disk that it starts again with, at the same place.
@@ -58,7 +75,7 @@ impl Patient {
         } = self;
         drop(agent);
         drop(disk);
-        Self::start(directory, next(), &[])
+        Self::start(directory, next(), &[], |_| ()).0
     }
 
     /// Lets something fail, and returns its dump, which must be in the run directory because of one of the reasons `why`.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use recorder_tests::host::{FileSystem, LoopDevice, public_directory};
 use recorder_tests::patient::{Patient, wait_for};
 use recorder_tests::{Agent, Dump, Need, Options, Program, output, ready, recorder, system};
+use rustix::process::Signal;
 
 const LOOP: [Need; 5] = [Need::Root, Need::Btf, Need::Agent, Need::Loop, Need::Ext4];
 
@@ -137,6 +138,37 @@ fn a_disk_that_does_not_answer_stops_neither_recording_nor_the_next_dump() {
     // What it was writing is its own by now.
     patient.expect_back(&first);
     patient.expect_back(&second);
+}
+
+#[test]
+fn an_agent_starts_and_records_on_a_disk_that_is_broken_or_does_not_answer() {
+    if !ready(&LOOP) {
+        return;
+    }
+    let mut ext4 = Ext4::new();
+    let (patient, ()) = Patient::harmed(ext4.disk(), &[], |disk| disk.shut_down());
+    patient.agent.wait_for_note("recording goes on");
+    patient.crash_elsewhere(&["Input/output error"]);
+    drop(patient);
+
+    let mut ext4 = Ext4::new();
+    let (mut patient, frozen) =
+        Patient::harmed(ext4.disk(), &["--evidence", "false"], |disk| disk.freeze());
+    patient
+        .agent
+        .wait_for_note("does not answer; recording goes on");
+    let dump = patient.crash_elsewhere(&["has not come back"]);
+    drop(frozen);
+    patient.expect_back(&dump);
+    // Nor does one keep it from ending, as far as the kernel lets a process end whose thread waits for a disk.
+    let frozen = patient.disk.freeze();
+    patient.crash_elsewhere(&["has not come back"]);
+    patient.agent.signal(Signal::TERM);
+    let socket = patient.agent.run_directory().join("control.sock");
+    wait_for("an agent that has ended all else", || !socket.exists());
+    drop(frozen);
+    let ended = patient.agent.wait();
+    assert!(ended.success(), "{ended}: {:?}", patient.agent.notes());
 }
 
 /// Options of an agent that keeps a copy of a small ring on its disk.

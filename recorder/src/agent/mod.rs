@@ -7,7 +7,8 @@
 //! | `desk` | gives frozen windows to those who write them |
 //! | `dumps` | each writes dumps into one directory |
 //! | `tags` | reads dumps once they are durable, and proposes tags |
-//! | `news` | keeps and says what becomes of incidents beside their dumps |
+//! | `news` | says what becomes of incidents beside their dumps |
+//! | `catalog` | keeps that |
 //! | `samples` | samples the host, reads the kernel's log |
 //! | `live` | decodes records for who watches live, if anyone does |
 //! | `notify` | each tells one target of incidents |
@@ -48,11 +49,13 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use anyhow::{Context as _, Result, bail};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use rustix::mm::{MlockAllFlags, mlockall};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -74,7 +77,7 @@ use crate::ring::{FlightRing, RingConfig};
 use crate::sample::{SampleConfig, Samples};
 use crate::sandbox::{self, Starter};
 use crate::sign::SigningKey;
-use crate::store::{Budget, Store};
+use crate::store::{self, Budget, Store};
 use crate::units::bytes;
 use desk::{Desk, Target, Teller};
 use lock::Lock;
@@ -109,6 +112,11 @@ const LEARN_MAX: usize = 256;
 /// Memory that an agent needs beside its ring, most of it while it starts.
 const MEMORY_MIN: u64 = 48 << 20;
 
+/// How long a file system may take to answer when the agent starts.
+const START_PATIENCE: Duration = Duration::from_secs(5);
+/// How long it is waited for what it still does when the agent ends.
+const LAST_PATIENCE: Duration = Duration::from_secs(5);
+
 /// How often it is looked whether counters have risen.
 const JUDGE_INTERVAL: Duration = Duration::from_secs(10);
 /// Of twenty, the priority that everything but recording and dumping gives up.
@@ -130,13 +138,28 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
     let start = now_pair();
     directories::run(&paths.run_dir)?;
     let _lock = Lock::take(&paths.run_dir)?;
-    let _state_lock = lock_state(&paths.state_dir)?;
+    let state_dir = paths.state_dir.clone();
+    let _state_lock = match within("state", move || lock_state(&state_dir))? {
+        Some(lock) => lock?,
+        None => {
+            warn(&format!(
+                "the state directory is not locked: {} does not answer; recording goes on",
+                paths.state_dir.display()
+            ));
+            None
+        }
+    };
     let key = config.dumps_sign_key.as_ref().map(Path::new);
     let key = key.map(SigningKey::load).transpose()?.map(Arc::new);
-    let store = Store::open(&paths.state_dir, budget(config))?;
+    let store = open_store(paths, config)?;
     let store = Arc::new(store.with_key(key.clone()));
     // Before their files make way for ours.
-    let previous = Previous::find_all(&paths.ring(), &paths.twin(), &ring_config(config));
+    let twins = {
+        let (twin, config) = (paths.twin(), ring_config(config));
+        within("state", move || Previous::find(&twin, &config))?
+    };
+    let rings = Previous::find(&paths.ring(), &ring_config(config));
+    let previous = Previous::choose(rings, twins.unwrap_or_default());
     // Side by side: the kernel checks the programs while the ring's memory is made present.
     let rates = Rates {
         failures: config.limit_failures_per_second,
@@ -157,6 +180,7 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
         attachment,
     } = loaded?;
     budget::give_back_memory();
+    lock_memory();
     let counters = Arc::new(counters);
     let (frozen, incidents) = bounded(WRITER_QUEUE);
     let (tell, news) = bounded(NEWS_QUEUE);
@@ -300,9 +324,13 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
     drop(done);
     let desk = Desk::new(targets, came_back, teller, config.evidence_grace);
     let writer = spawn("desk", move || desk.run(&incidents))?;
+    let (keep, kept) = bounded(NEWS_QUEUE);
+    let keeping = spawn("catalog", move || news::keep(&kept, &keeper))?;
     let news = {
         let (notifier, host) = (notifier.clone(), host.clone());
-        spawn("news", move || news::run(&news, &keeper, &notifier, &host))?
+        spawn("news", move || {
+            news::run(&news, &keep, &notifier, &host);
+        })?
     };
     // Ends with the data plane, and is not waited for: a filesystem may not answer.
     let _builds = observe(&starter, "builds", move || builds.run())?;
@@ -392,15 +420,18 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
         join(look)?;
     }
     join(fanout)?;
-    // The data plane ends first: it hands its last windows to the writer, and what samples for it ends with it.
-    join(data)?;
+    // The data plane ends first: it hands its last windows to the desk, which sees to it that they are written, and then names
+    // processes for as long as somebody writes.
+    join(writer)?;
     if let Some(twin) = twin {
         twin.finish();
     }
-    join(samples)?;
-    join(writer)?;
-    join(tagging)?;
     join(news)?;
+    // A file system that does not answer does not keep the agent from ending.
+    let deadline = Instant::now() + LAST_PATIENCE;
+    for thread in [data, samples, tagging, keeping] {
+        join_until(deadline, thread)?;
+    }
     // Who is to know of the last dumps.
     notifications.join();
     drop(attachment);
@@ -526,22 +557,41 @@ fn lock_state(directory: &Path) -> Result<Option<Lock>> {
     }
 }
 
+/// Opens the directory of dumps, or does without for now.
+fn open_store(paths: &Paths, config: &RecordConfig) -> Result<Store> {
+    let (state_dir, budget) = (paths.state_dir.clone(), budget(config));
+    let store = within("state", {
+        let state_dir = state_dir.clone();
+        move || Store::open(&state_dir, budget)
+    })?;
+    match store {
+        Some(store) => Ok(store?),
+        None => Ok(Store::unopened(&state_dir, budget)),
+    }
+}
+
 /// Tells whether a file system takes no more.
 fn is_unwritable(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref())
-        .any(|cause: &io::Error| {
-            matches!(
-                cause.kind(),
-                io::ErrorKind::ReadOnlyFilesystem
-                    | io::ErrorKind::StorageFull
-                    | io::ErrorKind::QuotaExceeded
-            )
-        })
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref());
+    causes.any(store::may_pass)
 }
 
 /// Starts those who collect evidence. That they cannot be started is no reason not to record.
+/// Keeps what the agent uses in memory, from its program on, where the limit allows for all of it: a host that is short of memory
+/// drops what can be read again, and recording would wait for a disk. The ring is locked by itself.
+fn lock_memory() {
+    let unlimited = Rlimit {
+        current: None,
+        maximum: None,
+    };
+    // Who may raise it does; else it stands. What is locked below a limit fails to grow when that is reached.
+    let _ = setrlimit(Resource::Memlock, unlimited);
+    if getrlimit(Resource::Memlock) == unlimited {
+        // What is not used yet is locked when it is.
+        let _ = mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT);
+    }
+}
+
 /// Checks that the kernel would not kill the agent for its ring as soon as that is made.
 fn fits(config: &RecordConfig, limit: Option<&(String, u64)>) -> Result<()> {
     let Some((cgroup, limit)) = limit else {
@@ -571,7 +621,8 @@ fn confine(paths: &Paths, config: &RecordConfig) {
     for directory in again {
         kept.push(sandbox::agent::place_of(directory).to_owned());
         // Where a link leads now; what it is made to lead to later is another place.
-        if let Ok(real) = fs::canonicalize(directory) {
+        let link = directory.to_owned();
+        if let Ok(Some(Ok(real))) = within("state", move || fs::canonicalize(link)) {
             kept.push(sandbox::agent::place_of(&real).to_owned());
         }
     }
@@ -592,11 +643,14 @@ fn collectors(paths: &Paths, config: &RecordConfig, starter: &Starter) -> Option
         keep_free_bytes: config.dumps_keep_free.0,
         rules: redaction(config),
     };
-    match Collectors::start(
-        &evidence,
-        &paths.state_dir.join("evidence"),
-        starter.clone(),
-    ) {
+    let directory = paths.state_dir.join("evidence");
+    let starter = starter.clone();
+    let started = within("state", move || {
+        Collectors::start(&evidence, &directory, starter)
+    });
+    let silent = || io::Error::from(io::ErrorKind::TimedOut);
+    let started = started.and_then(|started| Ok(started.ok_or_else(silent)??));
+    match started {
         Ok(collectors) => Some(collectors),
         Err(error) => {
             warn(&format!("no evidence is collected: {error}"));
@@ -743,6 +797,32 @@ fn join(thread: JoinHandle<()>) -> Result<()> {
     thread
         .join()
         .map_err(|_| anyhow::anyhow!("thread {name} panicked"))
+}
+
+/// Waits for a thread as long as there is time.
+fn join_until(deadline: Instant, thread: JoinHandle<()>) -> Result<()> {
+    while !thread.is_finished() {
+        if Instant::now() > deadline {
+            let name = thread.thread().name().unwrap_or("?");
+            warn(&format!("thread {name} is not waited for any longer"));
+            return Ok(());
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    join(thread)
+}
+
+/// Does something in a directory that may be on a file system which does not answer; `None` if it does not.
+fn within<T: Send + 'static>(
+    name: &str,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> Result<Option<T>> {
+    let (sender, done) = bounded(1);
+    let _held_up = spawn(name, move || {
+        // Who waited may have given up.
+        let _ = sender.send(body());
+    })?;
+    Ok(done.recv_timeout(START_PATIENCE).ok())
 }
 
 /// Prints a result, whose words may be a stranger's; that nobody reads it any more does not stop the recording.

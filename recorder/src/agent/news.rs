@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender};
 
 use crate::dump::Host;
 use crate::harmless::escape;
@@ -43,8 +43,36 @@ impl Keeper {
     }
 }
 
-/// Takes what comes until nothing more can come: keeps it, and tells who is to know.
-pub(super) fn run(news: &Receiver<News>, keeper: &Keeper, notifier: &Notifier, host: &Host) {
+/// Tells who is to know of what comes, until nothing more can come, and has it kept.
+pub(super) fn run(news: &Receiver<News>, keep: &Sender<News>, notifier: &Notifier, host: &Host) {
+    for news in news {
+        match &news {
+            News::Opened(incident) => {
+                notifier.tell(notice(Occasion::Incident, incident, host));
+                continue;
+            }
+            News::Undumped(incident, why) => {
+                super::warn(&format!(
+                    "no dump of {} ({}): {}",
+                    escape(&incident.summary),
+                    incident.id,
+                    why.words()
+                ));
+                notifier.tell(Notice {
+                    error: Some(why.words().to_owned()),
+                    ..notice(Occasion::DumpFailed, incident, host)
+                });
+            }
+            News::StormOver(storm) => super::say(&format!("storm {}", escape(&storm.to_string()))),
+        }
+        if keep.try_send(news).is_err() {
+            super::warn("the catalog is not complete: its file system does not answer");
+        }
+    }
+}
+
+/// Keeps what comes until nothing more can come. It may be held up by a file system that does not answer.
+pub(super) fn keep(news: &Receiver<News>, keeper: &Keeper) {
     for news in news {
         let kept = match &news {
             News::Opened(_) => Ok(()),
@@ -56,24 +84,6 @@ pub(super) fn run(news: &Receiver<News>, keeper: &Keeper, notifier: &Notifier, h
         }
         for sentence in keeper.store.take_said() {
             super::warn(&sentence);
-        }
-        match news {
-            News::Opened(incident) => {
-                notifier.tell(notice(Occasion::Incident, &incident, host));
-            }
-            News::Undumped(incident, why) => {
-                super::warn(&format!(
-                    "no dump of {} ({}): {}",
-                    escape(&incident.summary),
-                    incident.id,
-                    why.words()
-                ));
-                notifier.tell(Notice {
-                    error: Some(why.words().to_owned()),
-                    ..notice(Occasion::DumpFailed, &incident, host)
-                });
-            }
-            News::StormOver(storm) => super::say(&format!("storm {}", escape(&storm.to_string()))),
         }
     }
 }

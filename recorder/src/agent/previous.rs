@@ -57,11 +57,9 @@ enum Left {
 }
 
 impl Previous {
-    /// Looks for rings at `ring`, and for their copies on disk at `twin`, as [`Previous::find`] does. Of what one agent left, one
-    /// is taken: its ring, if the host was not booted since; else the copy, which says of what is in it that it is whole.
-    pub(super) fn find_all(ring: &Path, twin: &Path, config: &RingConfig) -> Vec<Self> {
-        let mut rings = Self::find(ring, config);
-        let mut twins = Self::find(twin, config);
+    /// Of what one agent left, one is taken of `rings` and their copies on disk, `twins`: its ring, if the host was not booted
+    /// since; else the copy, which says of what is in it that it is whole.
+    pub(super) fn choose(mut rings: Vec<Self>, mut twins: Vec<Self>) -> Vec<Self> {
         let this_boot = boot_id().ok();
         let writers = |found: &[Self]| found.iter().map(Self::writer).collect::<Vec<_>>();
         let is_of_this_boot = |(boot_id, _): ([u8; 16], u32)| Some(boot_id) == this_boot;
@@ -82,9 +80,9 @@ impl Previous {
         rings
     }
 
-    /// Looks for a ring at `path`, and for those that agents before the last one have found and not written: oldest first.
-    /// Afterwards there is room for one as large as `config` wants, if that is all that lacked.
-    fn find(path: &Path, config: &RingConfig) -> Vec<Self> {
+    /// Looks for a ring, or the copy of one, at `path`, and for those that agents before the last one have found and not written:
+    /// oldest first. Afterwards there is room for one as large as `config` wants, if that is all that lacked.
+    pub(super) fn find(path: &Path, config: &RingConfig) -> Vec<Self> {
         let mut found = Vec::new();
         let mut free = None;
         for name in names_of_old(path) {
@@ -448,7 +446,11 @@ mod tests {
             if !has_ring {
                 fs::remove_file(&ring).expect("it is there");
             }
-            let mut found = Previous::find_all(&ring, &twin, &config());
+            let find_all = || {
+                let find = |path| Previous::find(path, &config());
+                Previous::choose(find(&ring), find(&twin))
+            };
+            let mut found = find_all();
             let [one] = found.as_mut_slice() else {
                 panic!("one of both is enough: {found:?}");
             };
@@ -462,7 +464,7 @@ mod tests {
                 .starts_with("unclean end of the previous boot");
             assert_eq!(is_said, rule == "unclean-boot", "{}", incident.summary);
             // Until there is a dump of it, it is found again; then nothing is left.
-            assert_eq!(Previous::find_all(&ring, &twin, &config()).len(), 1);
+            assert_eq!(find_all().len(), 1);
             one.forget();
             let left = fs::read_dir(directory.path()).expect("it is there").count();
             assert_eq!(left, 0, "{taken} of this boot: {is_of_this_boot}");

@@ -285,9 +285,10 @@ impl DataPlane {
             identities,
             writer,
             news,
+            samples,
             ..
         } = self;
-        drop((writer, news));
+        drop((writer, news, samples));
         while let Some(command) = inbox.wait() {
             if let Command::Identities(cursor, reply) = command {
                 let _ = reply.send(identities.page(cursor));

@@ -149,13 +149,7 @@ impl Store {
     ///
     /// [`StoreError::Io`].
     pub fn open(state_dir: &Path, budget: Budget) -> Result<Self, StoreError> {
-        let store = Self {
-            state_dir: state_dir.to_owned(),
-            directory: state_dir.join("dumps"),
-            budget,
-            key: None,
-            memory: Mutex::default(),
-        };
+        let store = Self::new(state_dir, budget);
         if let Err(error) = store.prepare() {
             if !may_pass(&error) {
                 return Err(store.failed(error));
@@ -166,6 +160,26 @@ impl Store {
             ));
         }
         Ok(store)
+    }
+
+    /// Returns the directory `state_dir/dumps` as it is, whose file system does not answer.
+    pub fn unopened(state_dir: &Path, budget: Budget) -> Self {
+        let store = Self::new(state_dir, budget);
+        store.memory().to_say.push(format!(
+            "no dump can be written now: {} does not answer; recording goes on",
+            store.directory.display()
+        ));
+        store
+    }
+
+    fn new(state_dir: &Path, budget: Budget) -> Self {
+        Self {
+            state_dir: state_dir.to_owned(),
+            directory: state_dir.join("dumps"),
+            budget,
+            key: None,
+            memory: Mutex::default(),
+        }
     }
 
     /// The same, whose dumps are signed by a key.
@@ -549,10 +563,31 @@ fn finished(unfinished: &Path) -> Option<PathBuf> {
     (is_file(unfinished) && is_file(&dump) && is_free).then_some(target)
 }
 
-/// Tells whether it may be otherwise later, without anybody changing the configuration.
-fn may_pass(error: &io::Error) -> bool {
-    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    [QuotaExceeded, ReadOnlyFilesystem, StorageFull].contains(&error.kind())
+/// Tells whether it may be otherwise later, without anybody changing the configuration: a disk that is full, broken or gone.
+pub fn may_pass(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        QuotaExceeded, ReadOnlyFilesystem, StaleNetworkFileHandle, StorageFull, TimedOut,
+    };
+    let kinds = [
+        QuotaExceeded,
+        ReadOnlyFilesystem,
+        StaleNetworkFileHandle,
+        StorageFull,
+        TimedOut,
+    ];
+    // Broken, gone, not connected, and a file system that finds itself damaged.
+    let numbers = [
+        libc::EIO,
+        libc::ENODEV,
+        libc::ENXIO,
+        libc::ENOTCONN,
+        libc::EUCLEAN,
+        libc::ESHUTDOWN,
+    ];
+    kinds.contains(&error.kind())
+        || error
+            .raw_os_error()
+            .is_some_and(|number| numbers.contains(&number))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ mod eviction;
 mod lock;
 
 pub use annotations::{ANNOTATIONS_EXTENSION, AnnotationError, Annotations, Note};
-pub use budget::{Budget, Room, Store, StoreError, Usage};
+pub use budget::{Budget, Room, Store, StoreError, Usage, may_pass};
 pub use catalog::{
     Access, By, Catalog, CatalogError, Change, ChangeError, Counted, Filter, FindError, Record,
     SEVERITIES, State, Trend, Unwritten,
