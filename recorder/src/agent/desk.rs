@@ -5,6 +5,7 @@
 //! second copy, which the first takes over. A window that nobody could write stays frozen and is tried again, as long as there are
 //! not too many of them: what they hold is part of the flight ring's budget.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -277,21 +278,25 @@ impl Desk {
         });
     }
 
-    /// Keeps a window that nobody could write, and gives up the oldest of those if there are too many.
+    /// Keeps a window that nobody could write, and gives one up if there are too many.
     fn keep(&mut self, job: Job, pause: Duration) {
-        if self.pending.len() == PENDING_MAX
-            && let Some(oldest) = self.pending.pop_front()
-        {
-            let id: Uuid = oldest.job.frozen.incident.id;
-            super::warn(&format!(
-                "the window of incident {id} is given up: others wait, too"
-            ));
-        }
         self.pending.push_back(Pending {
             job,
             again: Instant::now() + pause,
             pause,
         });
+        if self.pending.len() <= PENDING_MAX {
+            return;
+        }
+        let incidents = self.pending.iter().map(|one| &one.job.frozen.incident);
+        let incidents: Vec<&Incident> = incidents.collect();
+        let least = least(&incidents);
+        if let Some(given_up) = least.and_then(|index| self.pending.remove(index)) {
+            let id: Uuid = given_up.job.frozen.incident.id;
+            super::warn(&format!(
+                "the window of incident {id} is given up: others wait, too"
+            ));
+        }
     }
 
     /// Tries the window again whose time has come.
@@ -303,5 +308,46 @@ impl Desk {
                 self.keep(job, pause);
             }
         }
+    }
+}
+
+/// Returns which incident is missed least: one of a rule that an older one is of, too, else the least grave, and of those the newest. A
+/// disk that fails makes incidents of its own, behind the one that is wanted.
+fn least(incidents: &[&Incident]) -> Option<usize> {
+    let at = |incident: &Incident| incident.trigger.boot_ns;
+    let worth = |index: &usize| {
+        let incident = incidents[*index];
+        let is_first = !incidents
+            .iter()
+            .any(|other| other.rule == incident.rule && at(other) < at(incident));
+        (is_first, incident.severity, Reverse(at(incident)))
+    };
+    (0..incidents.len()).min_by_key(worth)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::incident::{Severity, Trigger};
+
+    #[test]
+    fn what_a_failing_disk_makes_does_not_push_out_what_came_first() {
+        let incident = |rule: &str, severity, boot_ns| Incident {
+            rule: rule.to_owned(),
+            severity,
+            trigger: Trigger {
+                boot_ns,
+                ..Trigger::default()
+            },
+            ..Incident::default()
+        };
+        let crash = incident("fatal-signal", Severity::High, 1);
+        let failed = incident("io-error", Severity::High, 2);
+        let lost = incident("writeback-error", Severity::Critical, 3);
+        let lost_again = incident("writeback-error", Severity::Critical, 4);
+        assert_eq!(least(&[&crash, &failed, &lost]), Some(1));
+        assert_eq!(least(&[&lost, &crash, &lost_again]), Some(2));
+        assert_eq!(least(&[&failed, &crash]), Some(0));
+        assert_eq!(least(&[]), None);
     }
 }
