@@ -106,9 +106,11 @@ fn fuzz(program: &Path, name: &str, seeds: &[&str], seconds: u64) -> Result<()> 
         fs::create_dir_all(directory)
             .with_context(|| format!("cannot make {}", directory.display()))?;
     }
+    let scratch = Scratch::make(name)?;
     let mut command = std::process::Command::new(program);
     command
         .env("RECORDER_FUZZ_TARGET", name)
+        .env("RECORDER_FUZZ_SCRATCH", &scratch.0)
         .arg(format!("-max_total_time={seconds}"))
         // An input may take 512 MiB and ten seconds: far more than any should.
         .args([
@@ -128,4 +130,22 @@ fn fuzz(program: &Path, name: &str, seeds: &[&str], seconds: u64) -> Result<()> 
         command.arg(paths::root().join("tests").join(directory));
     }
     exec(&mut command)
+}
+
+/// A directory in memory, removed when dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn make(name: &str) -> Result<Self> {
+        let directory = format!("/dev/shm/recorder-fuzz-{}-{name}", std::process::id());
+        fs::create_dir(&directory).with_context(|| format!("cannot make {directory}"))?;
+        Ok(Self(directory.into()))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // It is in memory: a restart of the host removes it at the latest.
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }

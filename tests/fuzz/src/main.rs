@@ -8,7 +8,7 @@
 //! | `config` | a configuration file, rules included |
 //! | `api` | what a client sends to the control socket |
 //!
-//! `RECORDER_FUZZ_TARGET` names the target. One program has all of them: it takes minutes to build.
+//! `RECORDER_FUZZ_TARGET` names the target, `RECORDER_FUZZ_SCRATCH` a directory for files. One program has all of them: it takes minutes to build.
 
 #![no_main]
 
@@ -36,11 +36,12 @@ static TARGET: LazyLock<fn(&[u8])> = LazyLock::new(|| {
 
 fuzz_target!(|bytes: &[u8]| TARGET(bytes));
 
-/// Returns the path of a file in memory for this process.
+/// Returns the path of a file for this process, in the directory that `RECORDER_FUZZ_SCRATCH` names: libFuzzer ends without
+/// cleaning up, so that who starts it removes that.
 fn scratch(name: &str) -> std::path::PathBuf {
-    static DIRECTORY: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
-        let memory = std::path::Path::new("/dev/shm");
-        tempfile::tempdir_in(memory).expect("there is a file system in memory")
+    static DIRECTORY: LazyLock<std::path::PathBuf> = LazyLock::new(|| {
+        let directory = std::env::var_os("RECORDER_FUZZ_SCRATCH");
+        directory.expect("RECORDER_FUZZ_SCRATCH is set").into()
     });
-    DIRECTORY.path().join(name)
+    DIRECTORY.join(name)
 }
