@@ -343,7 +343,7 @@ fn map_page(protection: libc::c_int) -> usize {
 /// Returns the address to touch: the one that is given, or one in a fresh page of this protection.
 fn target_address(target: &str, mapped: &str, protection: libc::c_int) -> usize {
     if target == mapped {
-        map_page(protection) + 0x42
+        map_page(protection) + 0x40
     } else {
         facts::address(target)
     }
