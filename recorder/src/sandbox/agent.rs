@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use landlock::{
     AccessFs, AccessNet, PathBeneath, PathFd, Ruleset, RulesetAttr as _, RulesetCreatedAttr as _,
+    RulesetStatus,
 };
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
@@ -110,6 +111,13 @@ pub fn observe() -> Result<(), SandboxError> {
 ///
 /// [`SandboxError`] if the kernel could do it and does not.
 pub fn keep(directories: &[PathBuf]) -> Result<Enforced, SandboxError> {
+    let status = files(directories);
+    // Whatever became of that.
+    calls::give_up(calls::PROGRAMS).map_err(SandboxError::Calls)?;
+    Ok(status?.into())
+}
+
+fn files(directories: &[PathBuf]) -> Result<RulesetStatus, SandboxError> {
     let writing = AccessFs::from_write(RULES);
     let rules = Ruleset::default()
         .handle_access(writing | AccessFs::Execute)?
@@ -121,9 +129,7 @@ pub fn keep(directories: &[PathBuf]) -> Result<Enforced, SandboxError> {
             rules = rules.add_rule(PathBeneath::new(directory, writing))?;
         }
     }
-    let status = rules.restrict_self()?.ruleset;
-    calls::give_up(calls::PROGRAMS).map_err(SandboxError::Calls)?;
-    Ok(status.into())
+    Ok(rules.restrict_self()?.ruleset)
 }
 
 /// Returns what to [`keep`] for a directory that may be removed and made again, or that another file system may be mounted on:

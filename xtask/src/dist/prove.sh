@@ -65,6 +65,10 @@ ok "systemd shows what it does" within 90 status_text
 say "     status: $(property StatusText)"
 say "     since boot: $(systemctl show --property=ActiveEnterTimestampMonotonic --value $unit) us; memory $(property MemoryCurrent)"
 say "     exposure: $(systemd-analyze security $unit 2>/dev/null | tail -n 1)"
+gives_up_all() { ! journalctl --unit $unit --no-pager | grep -q 'need not\|does not need'; }
+ok "each thread gives up what it has no use for" gives_up_all
+locks_all() { [ "$(awk '/VmLck/ {print $2}' "/proc/$(property MainPID)/status")" -ge 65536 ]; }
+ok "its memory is locked" locks_all
 ok "the agent answers" recorder status
 ok "the doctor finds nothing that fails" recorder doctor
 recorder doctor | grep -v '^pass' | sed 's/^/     /' >$port
