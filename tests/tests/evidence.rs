@@ -459,8 +459,9 @@ fn a_disk_that_fills_up_meanwhile_costs_nothing_that_was_captured() {
     let options = configured.options(&[
         "--evidence-builtin",
         "memory",
+        // Two at once: one writes what it knows of memory, and then what there is no room for.
         "--evidence-parallel",
-        "3",
+        "2",
         "--evidence-grace",
         "10s",
         "--dumps-keep-free",
