@@ -82,7 +82,7 @@ use crate::units::bytes;
 use desk::{Desk, Target, Teller};
 use lock::Lock;
 use previous::Previous;
-pub use recover::{Recovered, recover};
+pub use recover::{Recovered, is_in_use, recover};
 pub use reload::Load;
 use reload::Reloader;
 use space::Space;

@@ -24,17 +24,23 @@ pub struct Recovered {
     pub recovery: Recovery,
 }
 
-/// Writes all that the ring at `path` holds as a dump into `directory`. The ring is only read, also while an agent writes to it.
+/// Tells whether an agent records into the ring at `path`, as far as this process may look into others.
+pub fn is_in_use(path: &Path) -> bool {
+    let arena = OldArena::open(path).ok().flatten();
+    arena.is_some_and(|arena| arena.is_in_use())
+}
+
+/// Writes all that the ring at `path` holds as a dump into `directory`, which says that it is or is not
+/// [in use](is_in_use). The ring is only read, also while an agent writes to it.
 ///
 /// # Errors
 ///
 /// No ring, one without a record, or a directory that cannot be written.
-pub fn recover(path: &Path, directory: &Path) -> Result<Recovered> {
+pub fn recover(path: &Path, directory: &Path, is_in_use: bool) -> Result<Recovered> {
     let context = || format!("cannot recover {}", path.display());
     let Some(arena) = OldArena::open(path).with_context(context)? else {
         bail!("there is no ring {}", path.display());
     };
-    let is_in_use = arena.is_in_use();
     let old = arena.read().with_context(context)?;
     let mut found = Found::new(path, &old, now_pair());
     found.recovery.in_use = is_in_use;

@@ -52,8 +52,10 @@ struct Answer<'a> {
 /// No ring, one without a record, or a directory that cannot be written.
 pub fn run(args: &Args, paths: &Paths) -> Result<ExitCode> {
     let ring = args.ring.clone().unwrap_or_else(|| paths.ring());
+    // Under Landlock a process may not look into another: whether there is an agent is asked before.
+    let is_in_use = agent::is_in_use(&ring);
     reading::confine(&[&args.output])?;
-    let recovered = agent::recover(&ring, &args.output)?;
+    let recovered = agent::recover(&ring, &args.output, is_in_use)?;
     let text = match args.json {
         true => json(&recovered),
         false => line(&recovered).into_bytes(),
