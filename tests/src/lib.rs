@@ -18,6 +18,7 @@ pub mod host;
 pub mod http;
 pub mod patient;
 mod screen;
+mod wait;
 mod workload;
 
 pub use agent::{Agent, Options};
@@ -26,4 +27,5 @@ pub use dump::{Dump, Message};
 pub use event::{Event, Json};
 pub use gate::{Need, ready};
 pub use screen::Screen;
+pub use wait::wait_for;
 pub use workload::{Ended, Program, Workload};

@@ -2,15 +2,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use crate::host::{FileSystem, Mounted, public_directory};
-use crate::{Agent, Dump, Json, Options, Program, output, recorder};
-
-/// Longest that anything may take to come true.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::{Agent, Dump, Json, Options, Program, output, recorder, wait_for};
 
 /// An agent whose state directory is a file system of its own.
 pub struct Patient {
@@ -162,14 +158,4 @@ fn is_unfinished(directory: &Path) -> bool {
 
 fn is_of_unfinished(name: &str) -> bool {
     name.starts_with(".tmp-")
-}
-
-/// Waits until something is so.
-#[track_caller]
-pub fn wait_for(what: &str, is_so: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < PATIENCE, "not so: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }

@@ -5,8 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use recorder_tests::host::{FileSystem, LoopDevice, public_directory};
-use recorder_tests::patient::{Patient, wait_for};
-use recorder_tests::{Agent, Dump, Need, Options, Program, output, ready, recorder, system};
+use recorder_tests::patient::Patient;
+use recorder_tests::{
+    Agent, Dump, Need, Options, Program, output, ready, recorder, system, wait_for,
+};
 use rustix::process::Signal;
 
 const LOOP: [Need; 5] = [Need::Root, Need::Btf, Need::Agent, Need::Loop, Need::Ext4];

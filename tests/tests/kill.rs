@@ -11,13 +11,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use recorder_tests::{Agent, Dump, Json, Need, Options, Program, output, ready, recorder};
+use recorder_tests::{
+    Agent, Dump, Json, Need, Options, Program, output, ready, recorder, wait_for,
+};
 use rustix::process::Signal;
 
 /// How many agents are killed.
 const ROUNDS: u64 = 200;
-/// Longest that what is to happen may take.
-const TIME_MAX: Duration = Duration::from_secs(20);
 /// Longest that an agent lives which is to be killed at a random moment, in milliseconds.
 const LIFE_MAX: u64 = 400;
 
@@ -388,18 +388,6 @@ fn wait_for_a_dump_in_the_making(directory: &Path) -> bool {
         }
     }
     false
-}
-
-#[track_caller]
-fn wait_for(what: &str, is_so: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(
-            start.elapsed() < TIME_MAX,
-            "not within {TIME_MAX:?}: {what}"
-        );
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// What the kernel keeps for an agent, by number; numbers are not used again soon.

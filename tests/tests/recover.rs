@@ -3,13 +3,11 @@
 use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use recorder_tests::{Agent, Dump, Json, Need, Options, Program, output, ready, recorder};
+use recorder_tests::{
+    Agent, Dump, Json, Need, Options, Program, output, ready, recorder, wait_for,
+};
 use rustix::process::Signal;
-
-/// Longest that what is to happen may take.
-const TIME_MAX: Duration = Duration::from_secs(20);
 
 /// Runs `recorder recover` on a ring, into a directory.
 fn recover(ring: &Path, directory: &Path) -> recorder_tests::Output {
@@ -169,16 +167,4 @@ fn leftovers(directory: &Path) -> Vec<String> {
     let names = entries.map(|entry| entry.expect("ours").file_name());
     let names = names.map(|name| name.to_string_lossy().into_owned());
     names.filter(|name| name.starts_with(".tmp-")).collect()
-}
-
-#[track_caller]
-fn wait_for(what: &str, is_so: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(
-            start.elapsed() < TIME_MAX,
-            "not within {TIME_MAX:?}: {what}"
-        );
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }

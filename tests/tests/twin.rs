@@ -3,13 +3,9 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
-use recorder_tests::{Agent, Need, Options, Program, host, output, ready, recorder};
+use recorder_tests::{Agent, Need, Options, Program, host, output, ready, recorder, wait_for};
 use rustix::process::Signal;
-
-/// Longest that what is to happen may take.
-const TIME_MAX: Duration = Duration::from_secs(20);
 
 fn options() -> Options {
     Options::with(["--ring-sync", "100ms"])
@@ -23,15 +19,6 @@ fn wait_for_flush(agent: &Agent) {
     agent.wait_for_status("two flushes", |status| {
         status.number("twin.flushes") > flushes
     });
-}
-
-#[track_caller]
-fn wait_for(what: &str, is_done: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !is_done() {
-        assert!(start.elapsed() < TIME_MAX, "{what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// Returns the rules of all dumps.

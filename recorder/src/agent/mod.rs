@@ -13,6 +13,8 @@
 //! | `live` | decodes records for who watches live, if anyone does |
 //! | `notify` | each tells one target of incidents |
 //! | `look` | looks for processes that were forked and have executed nothing |
+//! | `space` | looks at what the dumps take, and what is free beside them |
+//! | `state` | each waits for the state directory's file system when the agent starts |
 //! | `budget` | measures what recording costs, and decides what is left out |
 //! | `builds` | reads the build IDs of what was executed |
 //! | `names` | reads the files of what crashed |
