@@ -135,6 +135,13 @@ impl Directory {
     }
 }
 
+/// What was learnt of a window that comes in parts, and that no directory has yet.
+#[derive(Debug, Default)]
+pub struct Learnt {
+    running: HashMap<u32, Process>,
+    cgroups: HashMap<CgroupKey, Arc<str>>,
+}
+
 /// Names the events of one window, which must be shown to it in the order of time.
 ///
 /// What executed inside the window is named by its own record, whatever the tables have forgotten.
@@ -151,11 +158,24 @@ pub struct Naming<'a> {
 impl<'a> Naming<'a> {
     /// Makes one that knows only the directory.
     pub fn new(directory: &'a Directory) -> Self {
+        Self::resume(directory, Learnt::default())
+    }
+
+    /// Makes one that goes on where another ended.
+    pub fn resume(directory: &'a Directory, learnt: Learnt) -> Self {
         Self {
             directory,
-            running: HashMap::default(),
-            cgroups: HashMap::default(),
+            running: learnt.running,
+            cgroups: learnt.cgroups,
             places: HashMap::default(),
+        }
+    }
+
+    /// Ends it, for one that goes on.
+    pub fn learnt(self) -> Learnt {
+        Learnt {
+            running: self.running,
+            cgroups: self.cgroups,
         }
     }
 

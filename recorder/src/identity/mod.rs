@@ -42,7 +42,7 @@ use recorder_ebpf::abi::{
 };
 
 pub use builds::Builds;
-pub use directory::{Directory, Naming};
+pub use directory::{Directory, Learnt, Naming};
 pub use look::{Look, look_at_host};
 pub use placement::Placement;
 pub use program::{FileId, Program};

@@ -252,6 +252,25 @@ fn a_removed_cgroup_keeps_its_name() {
 }
 
 #[test]
+fn what_one_part_of_a_window_says_names_the_next() {
+    let directory = Directory::default();
+    let exec = exec(50, 1, 10, 11, "/usr/bin/short");
+    let exit = exit(50, 1, 10, 20, 0);
+    let name = |naming: &mut Naming<'_>, record: &[u8]| {
+        let mut event = event::decode(Lane::Lifecycle, record);
+        naming.name(record, &mut event);
+        event.body.process().and_then(|process| process.exe.clone())
+    };
+    let mut first = Naming::new(&directory);
+    name(&mut first, &exec);
+    let mut next = Naming::resume(&directory, first.learnt());
+    assert_eq!(name(&mut next, &exit).as_deref(), Some("/usr/bin/short"));
+    // It has ended: who has its id next is another.
+    let mut last = Naming::resume(&directory, next.learnt());
+    assert_eq!(name(&mut last, &exit), None);
+}
+
+#[test]
 fn any_bytes_are_survived() {
     let whole = [
         exec(50, 1, 10, 11, "/usr/bin/parent"),

@@ -14,7 +14,7 @@ use super::reader::Subscriber;
 use super::{Format, Live, LiveCounters};
 use crate::event;
 use crate::export::Envelope;
-use crate::identity::{Directory, Naming};
+use crate::identity::{Directory, Learnt, Naming};
 use crate::ingest::{Batch, Command, Commands, Spout, now_pair};
 use crate::read::Entry;
 use crate::ring::Window;
@@ -39,6 +39,8 @@ pub struct Fanout {
     frames: Frames,
     directory: Directory,
     directory_from: Option<Instant>,
+    /// Of what was given since then.
+    learnt: Learnt,
     subscribers: Vec<Subscriber>,
     numbers: Numbers,
 }
@@ -55,6 +57,7 @@ impl Fanout {
             frames: Frames::new(envelope),
             directory: Directory::default(),
             directory_from: None,
+            learnt: Learnt::default(),
             subscribers: Vec::new(),
             numbers: Numbers::default(),
         };
@@ -112,6 +115,7 @@ impl Fanout {
             self.spout.close();
             self.directory = Directory::default();
             self.directory_from = None;
+            self.learnt = Learnt::default();
         }
     }
 
@@ -119,6 +123,7 @@ impl Fanout {
         if self.directory_from.is_none_or(|from| from.elapsed() >= age) {
             self.commands.fill(&mut self.directory);
             self.directory_from = Some(Instant::now());
+            self.learnt = Learnt::default();
         }
     }
 
@@ -146,7 +151,7 @@ impl Fanout {
         self.refresh_directory(age);
         records.sort_by_key(|(header, ..)| header.boot_ns);
         let clock = now_pair();
-        let mut naming = Naming::new(&self.directory);
+        let mut naming = Naming::resume(&self.directory, std::mem::take(&mut self.learnt));
         let (mut delivered, mut lost) = (0, 0);
         for (header, lane, record) in records {
             let mut event = event::decode(lane, record);
@@ -192,7 +197,7 @@ impl Fanout {
             .delivered
             .fetch_add(delivered, Ordering::Relaxed);
         self.counters.lost.fetch_add(lost, Ordering::Relaxed);
-        drop(naming);
+        self.learnt = naming.learnt();
         for batch in batches {
             self.spout.give_back(batch);
         }
