@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use crate::host::guest::patience;
 use crate::{Dump, Json, Output, host, output, recorder};
 
 /// Longest an agent may take to record, to write a dump after its window has ended, or to stop.
@@ -245,7 +246,7 @@ impl Agent {
                 return status;
             }
             assert!(
-                start.elapsed() < TIME_MAX,
+                start.elapsed() < patience(TIME_MAX),
                 "no status with {what}:\n{status}"
             );
             std::thread::sleep(Duration::from_millis(50));
@@ -274,7 +275,7 @@ impl Agent {
     #[track_caller]
     pub fn wait(&mut self) -> ExitStatus {
         let start = Instant::now();
-        while start.elapsed() < TIME_MAX {
+        while start.elapsed() < patience(TIME_MAX) {
             if let Some(status) = self.child.try_wait().expect("the agent is our child") {
                 // What it said last may still be on its way.
                 self.stdout.wait_for_end();
@@ -423,7 +424,7 @@ impl Lines {
                 return found;
             }
             assert!(!seen.1, "the agent ended without {what}");
-            let left = TIME_MAX.checked_sub(start.elapsed());
+            let left = patience(TIME_MAX).checked_sub(start.elapsed());
             let left = left.unwrap_or_else(|| panic!("no {what} within {TIME_MAX:?}"));
             let lock = collected.lock().expect("no thread panics with the lock");
             let is_unchanged =
@@ -435,7 +436,7 @@ impl Lines {
     fn wait_for_end(&self) {
         let (collected, changed) = &*self.shared;
         let lock = collected.lock().expect("no thread panics with the lock");
-        drop(changed.wait_timeout_while(lock, TIME_MAX, |now| !now.is_over));
+        drop(changed.wait_timeout_while(lock, patience(TIME_MAX), |now| !now.is_over));
     }
 }
 

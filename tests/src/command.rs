@@ -7,6 +7,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use crate::Json;
+use crate::host::guest::patience;
 
 /// Longest a command may take that is no agent.
 const TIME_MAX: Duration = Duration::from_secs(60);
@@ -208,7 +209,7 @@ pub fn output(command: &mut Command) -> Output {
     let pid = child.id();
     let (send, receive) = mpsc::channel();
     std::thread::spawn(move || send.send(child.wait_with_output()));
-    let Ok(done) = receive.recv_timeout(TIME_MAX) else {
+    let Ok(done) = receive.recv_timeout(patience(TIME_MAX)) else {
         crate::workload::kill(pid, rustix::process::Signal::KILL);
         panic!("{shown} took longer than {TIME_MAX:?}");
     };

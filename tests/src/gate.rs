@@ -7,6 +7,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::command::{module_directory, python, python_with, recorder_path, system_path};
+use crate::fixture::Build;
 use crate::host;
 
 /// Something that not every host has.
@@ -40,6 +41,8 @@ pub enum Need {
     Browser,
     /// A machine that the test has for itself: `cargo xtask vm` boots them.
     Guest,
+    /// A processor whose time says what something costs.
+    Processor,
     /// A guest that dies in this way and boots again with its disk.
     Power(&'static str),
     /// A guest with little memory.
@@ -50,6 +53,8 @@ pub enum Need {
     Package(&'static str),
     /// A program of the system.
     Command(&'static str),
+    /// A program that is compiled here, or was elsewhere.
+    Build(Build),
     /// A file of the system.
     File(&'static str),
     /// The checker of metrics.
@@ -90,6 +95,8 @@ impl Need {
             Self::Mappings => (!host::kernel_is_at_least(6, 1))
                 .then_some("kernels before 6.1 keep mappings in a tree that is not read"),
             Self::Guest => (!host::guest::is_one()).then_some(NO_GUEST),
+            Self::Processor => host::guest::is_one()
+                .then_some("this processor is emulated: nothing costs what it does"),
             Self::Power(death) => (std::env::var_os("RECORDER_POWER").as_deref()
                 != Some(std::ffi::OsStr::new(death)))
             .then_some("nobody boots this machine again: `cargo xtask vm --test power` does"),
@@ -119,6 +126,9 @@ impl Need {
                 return system_path(name)
                     .is_none()
                     .then(|| format!("{name} is missing"));
+            }
+            Self::Build(build) => {
+                return (!build.is_possible()).then(|| format!("{} is missing", build.compiler));
             }
             Self::File(path) => {
                 return (!Path::new(path).exists()).then(|| format!("{path} is missing"));
@@ -191,9 +201,14 @@ pub fn ready(needs: &[Need]) -> bool {
         !required || why == NO_GUEST,
         "RECORDER_E2E=require, but {why}"
     );
+    skip(&why);
+    false
+}
+
+/// Says on stderr why the running test is skipped, which it could not know before it began.
+pub fn skip(why: &str) {
     let test = std::thread::current();
     let test = test.name().unwrap_or("a test").to_owned();
     // Not eprintln!: the test runner would keep it to itself.
     let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: {why}");
-    false
 }

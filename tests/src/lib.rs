@@ -25,7 +25,7 @@ pub use agent::{Agent, Options};
 pub use command::{Output, module_directory, output, python_script, recorder, system};
 pub use dump::{Dump, Message};
 pub use event::{Event, Json};
-pub use gate::{Need, ready};
+pub use gate::{Need, ready, skip};
 pub use screen::Screen;
 pub use wait::wait_for;
 pub use workload::{Ended, Program, Workload};

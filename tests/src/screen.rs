@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use crate::command::recorder_path;
+use crate::host::guest::patience;
 
 /// Longest wait for something to show.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -81,7 +82,7 @@ impl Screen {
     /// Waits until the screen is as wanted, and returns it.
     #[track_caller]
     pub fn until(&mut self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + patience(PATIENCE);
         loop {
             let screen = self.parser.screen().contents();
             if wanted(&screen) {
@@ -114,7 +115,10 @@ impl Screen {
                 return shown;
             }
             self.press(key);
-            while let Ok(bytes) = self.output.recv_timeout(Duration::from_millis(300)) {
+            while let Ok(bytes) = self
+                .output
+                .recv_timeout(patience(Duration::from_millis(300)))
+            {
                 self.parser.process(&bytes);
                 self.raw.extend(bytes);
             }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::host::guest::patience;
+
 /// Longest that anything may take to come true.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -10,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub fn wait_for(what: &str, is_so: impl Fn() -> bool) {
     let start = Instant::now();
     while !is_so() {
-        assert!(start.elapsed() < PATIENCE, "not so: {what}");
+        assert!(start.elapsed() < patience(PATIENCE), "not so: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -13,8 +13,8 @@ fn is_ready() -> bool {
 
 /// The same, for tests that compile a program first.
 fn is_ready_with(builds: &[fixture::Build]) -> bool {
-    let compilers = builds.iter().map(|build| Need::Command(build.compiler));
-    let needs: Vec<Need> = Need::RECORDING.into_iter().chain(compilers).collect();
+    let builds = builds.iter().copied().map(Need::Build);
+    let needs: Vec<Need> = Need::RECORDING.into_iter().chain(builds).collect();
     ready(&needs)
 }
 
@@ -81,7 +81,7 @@ fn the_stack_is_there_up_to_its_end_and_no_further() {
     // The first return address on the stack leads back into the program.
     let code = mapping_of(fatal, fatal.address("body.ip"));
     code.expect("permissions", "r-xp");
-    code.expect("path", program.path().to_str().expect("a plain path"));
+    code.expect("path", host::path_in_file_system(program.path()));
     code.expect("build_id", program.build_id());
     let libc = fatal.all("body.mappings");
     let mut paths = libc.iter().filter(|mapping| mapping.get("path").is_some());
@@ -197,7 +197,7 @@ fn expect_place(place: &Json, function: &str, build: &fixture::Build, mark: &str
 
 #[test]
 fn a_cpp_program_is_named_to_the_line_and_through_inlined_calls() {
-    if !is_ready_with(&[fixture::CPP]) {
+    if !is_ready_with(&[fixture::CPP]) || !ready(&[Need::Mappings]) {
         return;
     }
     let (_directory, program) = fixture::CPP.program();
@@ -209,10 +209,8 @@ fn a_cpp_program_is_named_to_the_line_and_through_inlined_calls() {
         "body.stack.0.symbol",
         "int shop::Cart::total<double>(double const&)",
     );
-    fatal.expect(
-        "body.stack.0.module",
-        program.path().to_str().expect("a plain path"),
-    );
+    let module = host::path_in_file_system(program.path());
+    fatal.expect("body.stack.0.module", module);
     fatal.expect_absent("body.stack.0.line");
     let named = symbolized(&dump, ended.pid(), &[]);
     let build = &fixture::CPP;
@@ -240,7 +238,7 @@ fn a_cpp_program_is_named_to_the_line_and_through_inlined_calls() {
 
 #[test]
 fn a_rust_program_is_named_to_the_line_and_through_inlined_calls() {
-    if !is_ready_with(&[fixture::RUST]) {
+    if !is_ready_with(&[fixture::RUST]) || !ready(&[Need::Mappings]) {
         return;
     }
     let (_directory, program) = fixture::RUST.program();
@@ -274,7 +272,7 @@ fn a_rust_program_is_named_to_the_line_and_through_inlined_calls() {
 
 #[test]
 fn a_program_without_frame_pointers_and_symbols_is_unwound_to_main() {
-    if !is_ready_with(&[fixture::BARE_C]) {
+    if !is_ready_with(&[fixture::BARE_C]) || !ready(&[Need::Mappings]) {
         return;
     }
     let (_directory, program) = fixture::BARE_C.program();
@@ -285,10 +283,10 @@ fn a_program_without_frame_pointers_and_symbols_is_unwound_to_main() {
     let (ended, dump) = crash(&agent, &program, &["5a5a"]);
     let fatal = dump.only("signal.fatal", ended.pid());
     let stack = fatal.all("body.unwound_stack");
-    let path = program.path().to_str().expect("a plain path");
+    let path = host::path_in_file_system(program.path());
     let own = stack
         .iter()
-        .take_while(|frame| frame.get("module") == Some(&path.into()));
+        .take_while(|frame| frame.get("module") == Some(&path.as_str().into()));
     // store, parse, handle, main; then libc, which called it; then _start, of the program again.
     assert_eq!(own.count(), 4, "{fatal}");
     assert_eq!(stack[0].address("address"), fatal.address("body.ip"));
@@ -321,7 +319,7 @@ fn a_program_without_frame_pointers_and_symbols_is_unwound_to_main() {
 
 #[test]
 fn a_dump_is_named_from_debug_data_after_the_program_is_gone() {
-    if !is_ready_with(&[fixture::CPP]) {
+    if !is_ready_with(&[fixture::CPP]) || !ready(&[Need::Mappings]) {
         return;
     }
     let (directory, program) = fixture::CPP.program();
@@ -384,7 +382,7 @@ fn a_dump_is_named_from_debug_data_after_the_program_is_gone() {
 
 #[test]
 fn a_file_of_the_same_path_in_another_mount_namespace_is_not_taken_for_it() {
-    if !is_ready_with(&[fixture::CPP, fixture::RUST]) {
+    if !is_ready_with(&[fixture::CPP, fixture::RUST]) || !ready(&[Need::Mappings]) {
         return;
     }
     // On the host, the path leads to one program; in the namespace, where the crash is, to another.
@@ -413,10 +411,8 @@ fn a_file_of_the_same_path_in_another_mount_namespace_is_not_taken_for_it() {
         "int shop::Cart::total<double>(double const&)",
     );
     // Where the kernel has the file, whatever it was called inside.
-    fatal.expect(
-        "body.stack.0.module",
-        inside.path().to_str().expect("a plain path"),
-    );
+    let module = host::path_in_file_system(inside.path());
+    fatal.expect("body.stack.0.module", module);
     let named = symbolized(&dump, ended.pid(), &[]);
     expect_place(
         &named.at("body.unwound_stack.2"),
@@ -432,7 +428,7 @@ fn a_file_of_the_same_path_in_another_mount_namespace_is_not_taken_for_it() {
 
 #[test]
 fn a_file_that_is_only_in_a_container_is_found_while_that_lives() {
-    if !is_ready_with(&[fixture::CPP]) {
+    if !is_ready_with(&[fixture::CPP]) || !ready(&[Need::Mappings]) {
         return;
     }
     let (directory, program) = fixture::CPP.program();
@@ -577,7 +573,7 @@ fn gdb_finds_a_program_that_lies_anywhere() {
 
 #[test]
 fn the_memory_of_the_stack_can_be_left_out() {
-    if !is_ready() {
+    if !is_ready() || !ready(&[Need::Mappings]) {
         return;
     }
     let agent = Agent::start_with(&recorder_tests::Options::with(["--no-stack-memory"]));

@@ -91,6 +91,17 @@ impl MemoryCgroup {
         &self.path
     }
 
+    /// Returns whether it is in the hierarchy that has all controllers: a process there is in no other cgroup.
+    pub fn is_unified(&self) -> bool {
+        self.path.join("memory.max").exists()
+    }
+
+    /// Returns whether the kernel keeps the most memory that it ever had.
+    pub fn has_peak(&self) -> bool {
+        let names = ["memory.peak", "memory.max_usage_in_bytes"];
+        names.iter().any(|name| self.path.join(name).exists())
+    }
+
     /// Returns how many of its processes the kernel has killed for their memory.
     pub fn kills(&self) -> u64 {
         let v1 = fs::read_to_string(self.path.join("memory.oom_control"));

@@ -117,7 +117,8 @@ impl FileSystem {
             fsconfig_set_flag(&context, "abort")?;
             fsconfig_reconfigure(&context)
         });
-        done.expect("ext4 can be aborted");
+        // Older kernels, 5.10 among them, answer with what they have just done.
+        assert!(matches!(done, Ok(()) | Err(Errno::ROFS)), "{done:?}");
     }
 
     /// Makes ext4 refuse everything with EIO, as if its device were gone.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use crate::command::system;
 use crate::output;
@@ -13,6 +14,14 @@ const MODULES: &str = "/modules";
 /// Returns whether this is such a machine.
 pub fn is_one() -> bool {
     std::env::var_os("RECORDER_VM").is_some()
+}
+
+/// How much longer than on a host everything may take in a machine that is emulated, and shares a processor with others.
+const SLOWNESS: u32 = 3;
+
+/// Returns how long something may take here that takes no longer than `time` on a host.
+pub fn patience(time: Duration) -> Duration {
+    if is_one() { time * SLOWNESS } else { time }
 }
 
 /// Returns whether a module can be loaded.
@@ -54,7 +63,7 @@ pub fn disk(prefix: &str, vendor: Option<&str>) -> String {
                 return name;
             }
         }
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(50));
     }
     panic!("no disk {prefix}* of {vendor:?}");
 }

@@ -21,6 +21,27 @@ pub use failing::{FailingDisk, FailingExt4, failing_ext4, write_back};
 pub use loop_device::LoopDevice;
 pub use swap::Swap;
 
+/// Returns the path that a file has inside its file system, wherever that is mounted.
+///
+/// # Panics
+///
+/// If nothing is mounted where it is.
+#[track_caller]
+pub fn path_in_file_system(path: &Path) -> String {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("/proc is mounted");
+    let inside = |line: &str| {
+        let mut fields = line.split(' ').skip(3);
+        let (root, point) = (fields.next()?, fields.next()?);
+        let rest = path.strip_prefix(point).ok()?;
+        Some((point.len(), Path::new(root).join(rest)))
+    };
+    let found = mounts.lines().filter_map(inside);
+    // Of two at the same place, the later one hides the other.
+    let found = found.max_by_key(|(len, _)| *len);
+    let (_, path) = found.expect("there is a root directory");
+    path.to_str().expect("a plain path").to_owned()
+}
+
 /// Returns whether the kernel has this file system now.
 pub(crate) fn has_file_system(name: &str) -> bool {
     let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
