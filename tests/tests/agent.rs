@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::time::{Duration, Instant};
 
+use recorder_tests::host::guest::patience;
 use recorder_tests::{Agent, Need, Options, Program, output, ready};
 use rustix::process::Signal;
 
@@ -88,7 +89,7 @@ fn the_end_of_the_agent_finishes_its_dumps() {
         let asked = Instant::now();
         assert_eq!(agent.stop_with(signal).code(), Some(0));
         assert!(
-            asked.elapsed() < Duration::from_secs(5),
+            asked.elapsed() < patience(Duration::from_secs(5)),
             "{:?}",
             asked.elapsed()
         );

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use recorder_tests::host::guest::patience;
 use recorder_tests::http::{connect, get, request};
 use recorder_tests::{Agent, Json, Need, Options, Program, output, ready};
 use rustix::process::Signal;
@@ -106,7 +107,8 @@ fn what_a_probe_costs_is_measured_only_while_somebody_asks() {
     if !ready(&Need::RECORDING) {
         return;
     }
-    let agent = Agent::start();
+    // Without a budget: one that is near its own measures by itself.
+    let agent = Agent::start_with(&Options::with(["--budget-cpu", "0%"]));
     let runs = || {
         let answer = get(&socket(&agent), "/v1/metrics").text();
         assert!(!answer.contains("overhead_program"), "{answer}");
@@ -335,7 +337,7 @@ impl Tail {
                 return found;
             }
             assert!(
-                start.elapsed() < Duration::from_secs(20),
+                start.elapsed() < patience(Duration::from_secs(20)),
                 "no {what}: {:#?}",
                 self.lines()
             );
@@ -442,7 +444,7 @@ fn fifty_tails_and_a_stuck_one_cost_recording_nothing_in_a_storm() {
     const EXITS: i128 = 30_000;
     let directory = recorder_tests::host::public_directory();
     let agent = Agent::start_with(&Options {
-        before: "60s",
+        before: "600s",
         ..Options::default()
     });
     let tails: Vec<Tail> = (0..50)

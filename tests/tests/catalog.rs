@@ -7,7 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use recorder_tests::host::{FileSystem, Mounted};
-use recorder_tests::{Agent, Json, Need, Options, Output, Program, output, ready, recorder};
+use recorder_tests::{
+    Agent, Json, Need, Options, Output, Program, output, ready, recorder, wait_for,
+};
 use tempfile::TempDir;
 
 /// Returns the id of the dump's incident, as lists show it.
@@ -52,11 +54,7 @@ fn what_stands_out_in_a_dump_is_a_tag_until_somebody_takes_it_away() {
         let tags = listed[0].get("tags").cloned();
         tags.unwrap_or_default().to_string()
     };
-    let start = Instant::now();
-    while !tags().contains("crash-loop") {
-        assert!(start.elapsed() < Duration::from_secs(10), "{}", tags());
-        thread::sleep(Duration::from_millis(50));
-    }
+    wait_for("it is tagged", || tags().contains("crash-loop"));
     let found = list(&agent, &["--tag", "crash-loop", "--rule", "manual"]);
     assert_eq!(found.len(), 1);
     agent.run(["untag", &id, "crash-loop"]).expect_code(0);
@@ -421,11 +419,9 @@ fn a_corrupt_catalog_costs_nothing_and_is_said_once() {
     let listed = agent.run(["list", "--json"]).expect_code(0);
     // Whoever came first, the agent or this one, has said it.
     let is_said = || agent.notes().iter().any(|note| note.contains("corrupt"));
-    let start = Instant::now();
-    while !listed.stderr.contains("corrupt") && !is_said() {
-        assert!(start.elapsed() < Duration::from_secs(5), "{listed}");
-        thread::sleep(Duration::from_millis(20));
-    }
+    wait_for("it is said", || {
+        listed.stderr.contains("corrupt") || is_said()
+    });
     assert_eq!(ids(&listed.json_lines()), [short_id(dump.path())]);
     let again = agent.run(["list", "--tag", "mine"]).expect_code(0);
     assert!(!again.stderr.contains("corrupt"), "{again}");

@@ -86,8 +86,15 @@ fn faults_of_their_own() {
     let dump = agent.dump_of(assert.pid());
     let text = "Exit 134: SIGABRT by its own abort() or failed assertion";
     expect(&dump, assert.pid(), "abort", text);
+}
 
-    let forbidden = workload.run(["forbidden-call"]);
+#[test]
+fn a_call_that_a_filter_forbids() {
+    if !ready(&[&Need::RECORDING[..], &[Need::FilterSignals]].concat()) {
+        return;
+    }
+    let agent = Agent::start();
+    let forbidden = Program::workload().run(["forbidden-call"]);
     let dump = agent.dump_of(forbidden.pid());
     let text = format!(
         "Exit 159: SIGSYS: a seccomp filter forbids system call {}",

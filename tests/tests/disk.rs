@@ -1,7 +1,7 @@
 //! Disks that fail under the dumps: full, broken, read-only, silent, gone. The window becomes a dump all the same, elsewhere or
 //! later, and the dump says why.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use recorder_tests::host::{FileSystem, LoopDevice, public_directory};
@@ -109,9 +109,16 @@ fn a_disk_that_is_read_only_or_broken_gives_its_dumps_to_memory() {
     }
     let mut ext4 = Ext4::new();
     let patient = Patient::new(ext4.disk(), &[]);
-    // As ext4 does itself when it finds itself broken: read-only, whoever has files open.
+    // As ext4 does itself when it finds itself broken: nobody writes any more, whoever has files open. Whether that is a
+    // disk that can only be read or one that fails is not the same on all kernels: this one is asked.
     patient.disk.abort();
-    patient.crash_elsewhere(&["Read-only"]);
+    let refused = File::create(patient.disk.path("refused")).expect_err("it is broken");
+    let why = match refused.raw_os_error() {
+        Some(libc::EROFS) => "Read-only",
+        Some(libc::EIO) => "Input/output error",
+        _ => panic!("{refused}"),
+    };
+    patient.crash_elsewhere(&[why]);
     drop(patient);
 
     let mut ext4 = Ext4::new();
@@ -241,13 +248,15 @@ fn a_directory_that_disappears_is_made_again_or_done_without() {
     let directory = public_directory();
     let agent = Agent::start_in(directory.path(), &Options::default());
     agent.trigger("while it is there");
-    fs::remove_dir_all(agent.state_directory()).expect("ours");
+    // The agent may be writing there: then once more.
+    let gone = |path: PathBuf| wait_for("it is gone", || fs::remove_dir_all(&path).is_ok());
+    gone(agent.state_directory());
     let dump = agent.trigger("it is gone");
     assert_eq!(
         dump.path().parent(),
         Some(agent.dumps_directory().as_path())
     );
-    fs::remove_dir_all(agent.dumps_directory()).expect("ours");
+    gone(agent.dumps_directory());
     fs::write(agent.dumps_directory(), "in the way").expect("ours");
     let dump = agent.trigger("something is in the way");
     let run = agent.run_directory().join("dumps");

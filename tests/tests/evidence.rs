@@ -5,9 +5,10 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use recorder_tests::host::guest::patience;
 use recorder_tests::host::{FileSystem, MemoryCgroup};
 use recorder_tests::{
-    Agent, Dump, Json, Need, Options, Program, output, python_script, ready, recorder,
+    Agent, Dump, Json, Need, Options, Program, output, python_script, ready, recorder, wait_for,
 };
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -144,7 +145,7 @@ fn a_shell_script_and_a_python_program_are_told_of_the_incident() {
 
 #[test]
 fn collectors_that_misbehave_are_contained_and_reported() {
-    if !ready(&[&Need::RECORDING[..], &[Need::Command("python3")]].concat()) {
+    if !ready(&Need::RECORDING) {
         return;
     }
     let configured = Configured::new(
@@ -154,7 +155,7 @@ fn collectors_that_misbehave_are_contained_and_reported() {
          [[collector]]\nname = \"crashes\"\ncommand = [\"sh\", \"-c\", \"echo before; kill -SEGV $$\"]\n\
          [[collector]]\nname = \"crashes-below\"\ncommand = [\"sh\", \"-c\", \"sh -c 'kill -ABRT $$'; exit 3\"]\n\
          [[collector]]\nname = \"missing\"\ncommand = [\"/nonexistent/program\"]\n\
-         [[collector]]\nname = \"greedy\"\ncommand = [\"python3\", \"-c\", \"x = bytearray(200 << 20)\"]\nmemory = \"64MiB\"\n",
+         [[collector]]\nname = \"greedy\"\ncommand = [\"awk\", \"BEGIN { x = 1; while (1) x = x x }\"]\nmemory = \"64MiB\"\n",
     );
     // The exits of collectors are not watched either.
     let agent = Agent::start_with(&configured.options(&["--watch", "sh", "--watch", "yes"]));
@@ -163,7 +164,8 @@ fn collectors_that_misbehave_are_contained_and_reported() {
     let hangs = report(&dump, "hangs");
     hangs.expect("state", "timed_out");
     hangs.expect("truncated", true);
-    hangs.expect_within("duration_ns", 300_000_000..=1_000_000_000);
+    let longest = patience(Duration::from_secs(1)).as_nanos() as i128;
+    hangs.expect_within("duration_ns", 300_000_000..=longest);
     assert_eq!(evidence(&dump, "hangs"), "so far\n");
     let floods = report(&dump, "floods");
     floods.expect("state", "over_limit");
@@ -185,7 +187,7 @@ fn collectors_that_misbehave_are_contained_and_reported() {
     assert!(missing.str("detail").contains("No such file"), "{missing}");
     let greedy = report(&dump, "greedy");
     greedy.expect("state", "failed");
-    assert!(greedy.str("stderr").contains("MemoryError"), "{greedy}");
+    assert!(greedy.str("stderr").contains("out of memory"), "{greedy}");
     for number in ["86401", "86402", "86403", "86404"] {
         assert!(!is_left(number), "{number}");
     }
@@ -253,10 +255,17 @@ fn no_end_of_a_collector_is_an_incident() {
         return;
     }
     let configured = Configured::new(
-        "[[collector]]\nname = \"hog\"\nmemory = \"1GiB\"\ncommand = [\"python3\", \"-c\", \"x = bytearray(b'1') * (900 << 20)\"]\n\
+        "[[collector]]\nname = \"hog\"\nmemory = \"1GiB\"\ntimeout = \"60s\"\ncommand = [\"awk\", \"BEGIN { x = 1; while (1) x = x x }\"]\n\
          [[collector]]\nname = \"inside\"\ncommand = [\"unshare\", \"--pid\", \"--fork\", \"sh\", \"-c\", \"sh -c 'kill -SEGV $$'; (setsid sh -c 'sleep 0.1; kill -ABRT $$' &) ; sleep 0.3; echo done\"]\n",
     );
-    let agent = Agent::start_with(&configured.options(&["--watch", "sh", "--watch", "python3"]));
+    let agent = Agent::start_with(&configured.options(&[
+        "--watch",
+        "sh",
+        "--watch",
+        "awk",
+        "--evidence-grace",
+        "60s",
+    ]));
     // The agent and what it starts: there is room for all of it but the hog.
     let cgroup = MemoryCgroup::with_limit(192 << 20);
     fs::write(cgroup.processes(), agent.pid().to_string()).expect("it is ours");
@@ -268,7 +277,7 @@ fn no_end_of_a_collector_is_an_incident() {
     assert!(cgroup.kills() >= 1, "the hog was killed for memory");
     let again = agent.trigger("what they did");
     for (kind, field, value) in [
-        ("oom.kill", "process.comm", "python3"),
+        ("oom.kill", "process.comm", "awk"),
         ("signal.fatal", "signal.name", "SIGSEGV"),
         ("signal.fatal", "signal.name", "SIGABRT"),
     ] {
@@ -374,14 +383,15 @@ fn a_dump_waits_for_evidence_no_longer_than_it_may() {
     let configured = Configured::new(
         "[[collector]]\nname = \"slow\"\ncommand = [\"sh\", \"-c\", \"echo so far; sleep 86405; echo never\"]\ntimeout = \"60s\"\n",
     );
+    let grace = format!("{}ms", patience(Duration::from_secs(1)).as_millis());
     let agent = Agent::start_with(&Options {
         after: "300ms",
-        ..configured.options(&["--evidence-grace", "200ms"])
+        ..configured.options(&["--evidence-grace", &grace])
     });
     let start = Instant::now();
     let dump = agent.trigger("slow");
     let elapsed = start.elapsed();
-    assert!(elapsed < Duration::from_secs(3), "{elapsed:?}");
+    assert!(elapsed < patience(Duration::from_secs(3)), "{elapsed:?}");
     let slow = report(&dump, "slow");
     slow.expect("state", "late");
     slow.expect("truncated", true);
@@ -400,11 +410,9 @@ fn collectors_end_with_an_agent_that_is_killed() {
     let agent = Agent::start_with(&configured.options(&[]));
     agent.run(["trigger"]).expect_code(0);
     let wait_for = |what: bool| {
-        let start = Instant::now();
-        while (is_left("86406") || is_left("86407")) != what {
-            assert!(start.elapsed() < Duration::from_secs(10), "{what}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        wait_for(&format!("one of them is left: {what}"), || {
+            (is_left("86406") || is_left("86407")) == what
+        });
     };
     wait_for(true);
     agent.signal(Signal::KILL);

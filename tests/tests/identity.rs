@@ -6,8 +6,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use recorder_tests::host::guest::{is_one as is_guest, patience};
 use recorder_tests::host::{MemoryCgroup, NamedCgroup, public_directory};
-use recorder_tests::{Agent, Event, Json, Need, Options, Program, Workload, ready};
+use recorder_tests::{Agent, Event, Json, Need, Options, Program, Workload, ready, recorder};
 use rustix::process::Signal;
 
 /// A container that is created, crashes and is removed within this time is named.
@@ -99,6 +100,11 @@ fn a_container_that_lives_for_50_ms_is_named() {
     }
     let agent = Agent::start();
     let program = Program::workload();
+    // An emulated machine has to be given more for the same.
+    let short_life = match is_guest() {
+        true => SHORT_LIFE * 10,
+        false => SHORT_LIFE,
+    };
     // A busy machine may take longer than the promise is about: then once more.
     for attempt in 0..10_u32 {
         let id = format!("{:032x}{:032x}", std::process::id(), attempt);
@@ -115,7 +121,7 @@ fn a_container_that_lives_for_50_ms_is_named() {
         let ended = Workload::start(&mut command).wait();
         drop(cgroup);
         let life = born.elapsed();
-        if life > SHORT_LIFE {
+        if life > short_life {
             println!("it lived for {life:?}");
             continue;
         }
@@ -142,7 +148,7 @@ fn a_container_that_lives_for_50_ms_is_named() {
         }
         return;
     }
-    panic!("this machine takes longer than {SHORT_LIFE:?} for a process");
+    panic!("this machine takes longer than {short_life:?} for a process");
 }
 
 /// Starts a workload inside a cgroup.
@@ -302,15 +308,16 @@ fn a_build_id_is_that_of_the_file_that_ran_and_not_of_the_one_that_replaced_it()
     let program = Program::named("upgraded");
     let build_id = program.build_id();
     let before = program.start(["sleep"]);
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(patience(Duration::from_millis(300)));
     // An upgrade: another file at the same path, while the old one runs.
     let new = program.path().with_extension("new");
-    std::fs::copy("/bin/sleep", &new).expect("coreutils is there");
+    let other = recorder([""; 0]);
+    std::fs::copy(other.get_program(), &new).expect("there is room for tests");
     std::fs::rename(&new, program.path()).expect("it is ours");
-    let after = Command::new(program.path()).arg("0").output();
+    let after = Command::new(program.path()).arg("--version").output();
     assert!(after.expect("it runs").status.success());
     // Until the agent has read it: what nobody could read in time is absent.
-    std::thread::sleep(Duration::from_millis(500));
+    std::thread::sleep(patience(Duration::from_millis(500)));
     let new_build_id = program.build_id();
     assert_ne!(new_build_id, build_id);
     before.signal(Signal::SEGV);

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use recorder_tests::host::guest::patience;
 use recorder_tests::{
     Agent, Dump, Json, Need, Options, Program, output, ready, recorder, wait_for,
 };
@@ -187,7 +188,7 @@ impl<'a> Killer<'a> {
 
     /// Starts an agent and kills it.
     fn round(&mut self, round: u64) {
-        let life = Duration::from_millis(self.below(LIFE_MAX));
+        let life = patience(Duration::from_millis(self.below(LIFE_MAX)));
         // Two rings may wait for their dumps: of a third start that is cut short in a row, none is promised.
         if round.is_multiple_of(4) && !self.is_full() {
             let agent = Agent::begin_in(self.directory, &options());
@@ -382,7 +383,7 @@ fn leftovers(directory: &Path) -> Vec<String> {
 /// Waits for a dump to be in the making, for a while; returns whether one is.
 fn wait_for_a_dump_in_the_making(directory: &Path) -> bool {
     let start = Instant::now();
-    while start.elapsed() < Duration::from_millis(500) {
+    while start.elapsed() < patience(Duration::from_millis(500)) {
         if !leftovers(directory).is_empty() {
             return true;
         }

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use recorder_tests::host::guest::patience;
 use recorder_tests::{Agent, Json, Need, Options, Program, output, ready, recorder};
 
 /// A server that takes requests and hands over their bodies; the first `failures` it answers with 503.
@@ -182,7 +183,7 @@ fn a_target_that_hangs_delays_no_dump_and_no_end_and_is_said() {
     let asked = Instant::now();
     assert_eq!(agent.stop().code(), Some(0));
     assert!(
-        asked.elapsed() < Duration::from_secs(10),
+        asked.elapsed() < patience(Duration::from_secs(10)),
         "{:?}",
         asked.elapsed()
     );
@@ -210,7 +211,7 @@ fn a_reload_takes_new_targets_and_lets_old_ones_go() {
     let (_directory, config) = with_config(&target("old", &old));
     let agent = agent_with(&config);
     agent.trigger("to the old one");
-    let patience = Duration::from_secs(10);
+    let patience = patience(Duration::from_secs(10));
     to_old.recv_timeout(patience).expect("it is told");
     fs::write(&config, target("new", &new)).expect("ours");
     let reloaded = agent.run(["reload"]).expect_code(0);

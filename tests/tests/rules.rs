@@ -5,11 +5,11 @@ use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use recorder_tests::host::{FailingDisk, MemoryCgroup, NamedCgroup};
 use recorder_tests::{
-    Agent, Dump, Ended, Json, Need, Options, Program, Workload, output, ready, recorder,
+    Agent, Dump, Ended, Json, Need, Options, Program, Workload, output, ready, recorder, skip,
+    wait_for,
 };
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -196,8 +196,15 @@ fn any_oom_kill_in_a_pod() {
         "kubepods-pod9a1b2c3d_4e5f_6071_8293_{:012x}.slice",
         std::process::id()
     );
-    let cgroup = NamedCgroup::new(&pod);
-    let inside = run_in(&cgroup, &program, &hog);
+    let inside = if memory.is_unified() {
+        let cgroup = MemoryCgroup::named(&pod, 16 << 20);
+        let procs = cgroup.processes();
+        let procs = procs.to_str().expect("UTF-8");
+        program.run(["hog", procs, "0", "anonymous"])
+    } else {
+        let cgroup = NamedCgroup::new(&pod);
+        run_in(&cgroup, &program, &hog)
+    };
     let dump = ruled.dump_by("pod-oom");
     dump.incident().expect("subject.pid", inside.pid());
     dump.incident().expect("severity", "critical");
@@ -445,7 +452,7 @@ fn memory_pressure_before_anything_fails() {
     write.arg(format!("of={}", file.display()));
     enter(&mut write, &memory.processes());
     if !write.status().expect("dd is there").success() {
-        return eprintln!("not tried: files are in memory here");
+        return skip("files are in memory here");
     }
     let readers: Vec<Running> = (0..3)
         .map(|_| {
@@ -470,7 +477,7 @@ fn swap_that_grows_from_one_sample_to_the_next() {
     }
     let swap = match recorder_tests::host::Swap::add(64 << 20) {
         Ok(swap) => swap,
-        Err(why) => return eprintln!("not tried: {why}"),
+        Err(why) => return skip(&why),
     };
     // The example, word for word.
     let ruled = ruled(
@@ -617,10 +624,7 @@ fn a_reload_in_a_storm_misses_nothing_and_a_broken_one_changes_nothing() {
     ruled.stats("kept").expect("matched", EXITS);
     let before = ruled.agent.notes().len();
     ruled.agent.signal(Signal::HUP);
-    let start = Instant::now();
-    while ruled.agent.notes().len() == before && start.elapsed() < Duration::from_secs(10) {
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_for("it says something", || ruled.agent.notes().len() > before);
     let notes = ruled.agent.notes();
     let last = notes.last().expect("it said something");
     assert!(

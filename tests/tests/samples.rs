@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use recorder_tests::host::guest::is_one as is_guest;
 use recorder_tests::host::{FileSystem, LoopDevice, MemoryCgroup};
 use recorder_tests::{Agent, Event, Json, Need, Options, Program, ready};
 
@@ -53,13 +54,15 @@ fn the_host_is_sampled_each_second_as_the_kernel_tells_it() {
     assert!(samples.len() >= 5, "{} samples", samples.len());
     samples[0].expect_absent("body.interval_ns");
     samples[0].expect_absent("body.cpu");
+    // Each reads the clock for itself, and an emulated processor may turn to something else in between.
+    let tolerance = if is_guest() { 50_000_000 } else { 1_000_000 };
     for pair in samples.windows(2) {
         let apart = pair[1]
             .time("timestamp")
             .duration_since(pair[0].time("timestamp"));
         let (apart, said) = (apart.as_nanos(), pair[1].number("body.interval_ns"));
         assert!(
-            (apart - said).abs() < 1_000_000,
+            (apart - said).abs() < tolerance,
             "{apart} ns apart: {}",
             pair[1]
         );
@@ -279,7 +282,11 @@ fn a_flood_of_the_kernel_log_is_counted_and_loses_no_sample() {
     if !ready(&Need::RECORDING) {
         return;
     }
-    let agent = Agent::start();
+    // All of the flood is in the window, and nothing else is left out of it.
+    let agent = Agent::start_with(&Options {
+        before: "600s",
+        ..Options::with(["--budget-cpu", "0%"])
+    });
     let mark = format!("recorder-flood-{}", std::process::id());
     let lines = 20_000;
     for number in 0..lines {
@@ -303,14 +310,16 @@ fn a_flood_of_the_kernel_log_is_counted_and_loses_no_sample() {
         .map(|line| line.count("body.lost_before") + line.count("body.left_out_before"))
         .sum();
     assert!(of_flood.count() > 1000);
-    assert!(missing > 0);
+    // A machine that is slow enough writes no more than is taken.
+    let counted = status.number("samples.log_lost") + status.number("samples.log_left_out");
+    assert_eq!(missing > 0, counted > 0, "{missing} missing: {status}");
     let verdict = dump.sidecar().str("verdict").to_owned();
     assert_ne!(verdict, "lossy", "{}", dump.sidecar());
 }
 
 #[test]
 fn an_idle_agent_with_samples_costs_a_thousandth_of_a_cpu() {
-    if !ready(&Need::RECORDING) {
+    if !ready(&[&Need::RECORDING[..], &[Need::Processor]].concat()) {
         return;
     }
     let agent = Agent::start();
@@ -335,7 +344,10 @@ fn who_uses_the_cpu_is_in_the_list_with_what_it_used() {
     if !ready(&Need::RECORDING) {
         return;
     }
-    let agent = Agent::start();
+    let agent = Agent::start_with(&Options {
+        before: "60s",
+        ..Options::default()
+    });
     let program = Program::named("cpu-hog");
     let hog = program.start(["burn", "20000"]);
     let start = agent.status().number("samples.processes");
@@ -499,7 +511,12 @@ fn a_kill_for_memory_carries_the_table_of_processes_and_cgroups() {
     ran_out.expect_within("oom_kills", 0..=1);
     // What the victim had may be given back by now, what the other has is not.
     ran_out.expect_within("usage_bytes", 48 << 20..=i128::from(limit));
-    ran_out.expect_within("peak_bytes", i128::from(limit) * 9 / 10..=i128::from(limit));
+    // The unified hierarchy keeps it since 5.19.
+    if cgroup.has_peak() {
+        ran_out.expect_within("peak_bytes", i128::from(limit) * 9 / 10..=i128::from(limit));
+    } else {
+        ran_out.expect_absent("peak_bytes");
+    }
     other.signal(rustix::process::Signal::KILL);
     other.wait();
 

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use recorder_tests::fixture::golden;
+use recorder_tests::host::guest::patience;
 use recorder_tests::host::public_directory;
 use recorder_tests::{Agent, Need, Options, Screen, output, ready, recorder};
 use tempfile::TempDir;
@@ -28,7 +29,10 @@ fn expect_confined(pid: u32, what: &str) {
     let start = Instant::now();
     // 2: there is a filter of system calls.
     while status(pid, "Seccomp") != "2" {
-        assert!(start.elapsed() < PATIENCE, "{what} is not confined");
+        assert!(
+            start.elapsed() < patience(PATIENCE),
+            "{what} is not confined"
+        );
         std::thread::sleep(Duration::from_millis(5));
     }
     assert_eq!(status(pid, "NoNewPrivs"), "1", "{what}");

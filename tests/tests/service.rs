@@ -5,12 +5,15 @@ use std::io;
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
+use recorder_tests::host::guest::patience;
 use recorder_tests::{Agent, Need, Options, Program, output, ready, recorder};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-/// Time after which the watchdog would bite.
-const WATCHDOG: Duration = Duration::from_millis(600);
+/// Returns the time after which the watchdog would bite.
+fn watchdog() -> Duration {
+    patience(Duration::from_millis(600))
+}
 
 /// The service manager's end.
 struct Manager {
@@ -27,7 +30,7 @@ impl Manager {
 
     fn options(&self) -> Options {
         let path = self.directory.path().join("notify");
-        let watchdog = WATCHDOG.as_micros().to_string();
+        let watchdog = watchdog().as_micros().to_string();
         Options {
             environment: vec![
                 ("NOTIFY_SOCKET".into(), path.into()),
@@ -38,10 +41,8 @@ impl Manager {
     }
 
     /// Returns the next message, if one comes in time.
-    fn next(&self, patience: Duration) -> Option<String> {
-        self.socket
-            .set_read_timeout(Some(patience))
-            .expect("not zero");
+    fn next(&self, time: Duration) -> Option<String> {
+        self.socket.set_read_timeout(Some(time)).expect("not zero");
         let mut buffer = [0; 4096];
         match self.socket.recv(&mut buffer) {
             Ok(len) => Some(String::from_utf8_lossy(&buffer[..len]).into_owned()),
@@ -125,15 +126,15 @@ fn it_is_ready_when_it_records_and_pings_only_while_records_are_taken() {
     }
     let manager = Manager::new();
     let mut agent = Agent::start_with(&manager.options());
-    let first = manager.expect("READY=1", Duration::from_secs(10));
+    let first = manager.expect("READY=1", patience(Duration::from_secs(10)));
     assert!(first.contains("WATCHDOG=1"), "{first}");
     assert!(first.contains("STATUS=recording"), "{first}");
-    manager.expect("WATCHDOG=1", WATCHDOG);
-    manager.expect("WATCHDOG=1", WATCHDOG);
+    manager.expect("WATCHDOG=1", watchdog());
+    manager.expect("WATCHDOG=1", watchdog());
 
     // The control plane goes on, the thread that takes records does not.
     let stopped = StoppedThread::of(agent.pid(), "data");
-    let silence = manager.listen(WATCHDOG * 3);
+    let silence = manager.listen(watchdog() * 3);
     // One ping may have been on its way.
     let pings = silence
         .iter()
@@ -142,26 +143,26 @@ fn it_is_ready_when_it_records_and_pings_only_while_records_are_taken() {
     let last = silence.last().expect("it says something");
     assert!(last.starts_with("STATUS=not recording"), "{last}");
     stopped.go_on();
-    let again = manager.expect("WATCHDOG=1", WATCHDOG * 3);
+    let again = manager.expect("WATCHDOG=1", watchdog() * 3);
     assert!(again.contains("STATUS=recording"), "{again}");
     assert!(!again.contains("READY=1"), "{again}");
     // A reload is told at its beginning and at its end, whether it is asked for or signalled.
     agent.run(["reload"]).expect_code(0);
-    let reloading = manager.expect("RELOADING=1", Duration::from_secs(5));
+    let reloading = manager.expect("RELOADING=1", patience(Duration::from_secs(5)));
     assert!(reloading.contains("MONOTONIC_USEC="), "{reloading}");
-    manager.expect("READY=1", Duration::from_secs(5));
+    manager.expect("READY=1", patience(Duration::from_secs(5)));
     agent.signal(Signal::HUP);
-    manager.expect("RELOADING=1", Duration::from_secs(5));
-    manager.expect("READY=1", Duration::from_secs(5));
+    manager.expect("RELOADING=1", patience(Duration::from_secs(5)));
+    manager.expect("READY=1", patience(Duration::from_secs(5)));
 
     let crash = Program::workload().run(["segv-write", "0x1234"]);
     agent.dump_of(crash.pid());
     manager.expect(
         "STATUS=recording; 1 incidents, 1 dumps; nothing lost",
-        Duration::from_secs(2),
+        patience(Duration::from_secs(2)),
     );
     assert_eq!(agent.stop().code(), Some(0));
-    manager.expect("STOPPING=1", Duration::from_secs(2));
+    manager.expect("STOPPING=1", patience(Duration::from_secs(2)));
 }
 
 #[test]

@@ -79,12 +79,13 @@ fn counted(status: &Json, lane: &str, kind: &str) -> i128 {
 
 #[test]
 fn a_flood_of_processes_does_not_take_the_room_of_others_while_nobody_reads() {
-    if !ready(&NEEDS) {
+    // An emulated one is too slow for a flood: what is let through in its time is more than there is room for.
+    if !ready(&[&NEEDS[..], &[Need::Processor]].concat()) {
         return;
     }
     let (busy, quiet) = (cgroup("busy"), cgroup("quiet"));
     let agent = Agent::start_with(&Options {
-        before: "60s",
+        before: "600s",
         ..Options::default()
     });
     // Nobody empties the kernel ring now, and it is much too small for this.
@@ -137,7 +138,7 @@ fn a_flood_of_crashes_is_told_from_its_beginning_to_its_end() {
     let (busy, quiet) = (cgroup("crashes"), cgroup("calm"));
     // Four seconds' worth come through at once: eight.
     let agent = Agent::start_with(&Options {
-        before: "60s",
+        before: "600s",
         ..Options::with(["--limit-failures-per-second", "2"])
     });
     let crashes: Vec<Ended> = (0..CRASHES)

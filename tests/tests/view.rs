@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use recorder_tests::fixture::golden;
-use recorder_tests::{Agent, Need, Program, Screen, output, ready, recorder};
+use recorder_tests::{Agent, Need, Program, Screen, output, ready, recorder, wait_for};
 
 const RIGHT: &str = "\u{1b}[C";
 
@@ -119,14 +119,7 @@ fn a_terminal_that_hangs_up_ends_it() {
     assert_eq!(pids.len(), 1, "{pids:?}");
     drop(screen);
     let process = std::path::Path::new("/proc").join(&pids[0]);
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    while process.exists() {
-        assert!(
-            std::time::Instant::now() < end,
-            "it goes on without a terminal"
-        );
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
+    wait_for("it ends with its terminal", || !process.exists());
 }
 
 #[test]
