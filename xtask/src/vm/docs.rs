@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::Run;
 use super::outcome::{Outcome, Verdict};
 use super::power::Round;
+use super::{ON_HOST, Run};
 
 const INTRODUCTION: &str = "\
 # Kernels
@@ -81,8 +81,14 @@ pub fn page(runs: &[Run], rounds: &[Round], all: usize) -> String {
         .collect();
     let _ = writeln!(
         page,
-        "Of the {all} files of tests, {} were run: passed, and what did not.\n",
+        "Of the {all} files of tests, {} were run: passed, and what did not.",
         files.len()
+    );
+    let on_host = ON_HOST.map(|(file, why)| format!("{file} ({why})"));
+    let _ = writeln!(
+        page,
+        "Run on the host alone, as they would show nothing of a kernel: {}.\n",
+        on_host.join(", ")
     );
     head(&mut page, &[&["file"], names.as_slice()].concat());
     for file in files {
@@ -149,10 +155,16 @@ pub fn page(runs: &[Run], rounds: &[Round], all: usize) -> String {
     let known = outcomes.iter().flat_map(|outcome| &outcome.known);
     events.extend(known.filter_map(|field| field.split(' ').next()));
     for event in events {
-        let _ = writeln!(page, "\n### {event}\n");
+        // What ends in a table has no empty line behind it.
+        if !page.ends_with("\n\n") {
+            page.push('\n');
+        }
+        let _ = writeln!(page, "### {event}\n");
         taken(&mut page, event, &names, &probes);
         fields(&mut page, event, &names, &outcomes);
     }
+    page.truncate(page.trim_end().len());
+    page.push('\n');
     page
 }
 
@@ -254,6 +266,9 @@ fn tally(outcome: &Outcome, file: &str) -> String {
     let passed = of(|verdict| *verdict == Verdict::Passed);
     let failed = of(|verdict| *verdict == Verdict::Failed);
     let skipped = of(|verdict| matches!(verdict, Verdict::Skipped(_)));
+    if passed + failed + skipped == 0 {
+        return "not run".to_owned();
+    }
     let mut text = passed.to_string();
     if failed > 0 {
         let _ = write!(text, ", {failed} failed");

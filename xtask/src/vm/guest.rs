@@ -21,6 +21,8 @@ const INIT: &str = include_str!("init.sh");
 const TESTS: &str = "recorder-tests";
 /// Its program that fails.
 const WORKLOAD: &str = "workload";
+/// Its program that compiles others.
+const FIXTURES: &str = "fixtures";
 
 /// Modules that are loaded at boot.
 const AT_BOOT: [&str; 13] = [
@@ -56,6 +58,7 @@ pub struct Suite {
     strip: PathBuf,
     agent: PathBuf,
     workload: PathBuf,
+    fixtures: PathBuf,
     tests: Vec<Test>,
 }
 
@@ -101,6 +104,7 @@ impl Suite {
             strip,
             agent: built,
             workload: PathBuf::new(),
+            fixtures: PathBuf::new(),
             tests: Vec::new(),
         };
         for line in messages.lines() {
@@ -108,6 +112,11 @@ impl Suite {
             suite.take(&message);
         }
         ensure!(!suite.tests.is_empty(), "cargo built no tests");
+        // There are compilers for this host alone.
+        if arch == Arch::Amd64 {
+            fs::create_dir_all(compiled())?;
+            exec(Command::new(&suite.fixtures).arg(compiled()))?;
+        }
         Ok(suite)
     }
 
@@ -118,6 +127,7 @@ impl Suite {
         let kind = message["target"]["kind"][0].as_str()?;
         match (kind, message["profile"]["test"].as_bool()?) {
             ("bin", false) if name == WORKLOAD => self.workload = path,
+            ("bin", false) if name == FIXTURES => self.fixtures = path,
             ("test", true) => self.tests.push(Test { name, path }),
             _ => {}
         }
@@ -167,6 +177,15 @@ impl Suite {
             archive.program(&format!("/recorder/release/deps/{}", test.name), &program)?;
             self.userland.libraries(&program, &mut files)?;
         }
+        if kernel.arch == Arch::Amd64 {
+            for program in fs::read_dir(compiled())? {
+                let program = program?;
+                self.userland.libraries(&program.path(), &mut files)?;
+                let name = program.file_name();
+                let path = format!("/recorder/fixtures/{}", name.to_string_lossy());
+                archive.program(&path, &program.path())?;
+            }
+        }
         self.userland.programs(&mut files)?;
         for (path, from) in &files {
             archive.program(path, from)?;
@@ -200,6 +219,11 @@ impl Suite {
         )?;
         Ok(to)
     }
+}
+
+/// Where the programs are that tests else compile.
+fn compiled() -> PathBuf {
+    paths::vm().join("fixtures")
 }
 
 /// Adds a directory of the host's with all that is in it, at its path.

@@ -38,6 +38,7 @@ exec 3>/dev/vport0p1
 say() { echo "guest: $*" >&3; }
 
 export RECORDER_VM=1 RECORDER_VM_FIELDS=/tmp/fields RECORDER_BIN=/recorder/release/recorder RECORDER_VENV=/none
+export RECORDER_FIXTURES=/recorder/fixtures RECORDER_KILL_ROUNDS=12
 cd /root || exit 1
 say "kernel $(uname -r)"
 say "doctor"
@@ -52,11 +53,14 @@ while read -r test filter; do
     timeout -s KILL "$(cat /recorder/patience)" /recorder/release/deps/$test --test-threads=1 $filter >&3 2>&3 </dev/null
     code=$?
     read -r end _ </proc/uptime
+    # What the events of this file had, with it: its part of the report says all.
+    [ -e "$RECORDER_VM_FIELDS" ] && sort -u "$RECORDER_VM_FIELDS" | sed 's/^/guest: field /' >&3
     say "end $test $code $start $end"
+    # One that hung has left its agents.
+    kill -KILL -1
     # Tests that fail keep their agent's files, each a ring large: they must not fail the next ones.
-    find /tmp -mindepth 1 -maxdepth 1 ! -name fields -exec rm -rf {} +
+    find /tmp -mindepth 1 -maxdepth 1 -exec rm -rf {} +
 done </recorder/plan
-sort -u /tmp/fields | sed 's/^/guest: field /' >&3
 say "done"
 sync
 poweroff -f

@@ -47,13 +47,14 @@ struct Size {
     words: &'static str,
 }
 
-/// Memory of a guest in MiB.
+/// Memory of a guest whose kernel dies, in MiB.
 const MEMORY: u32 = 1536;
 
 /// A guest for most tests.
 const ORDINARY: Size = Size {
     suffix: "",
-    memory: MEMORY,
+    // The dumps and rings of a file of tests are in it.
+    memory: 2560,
     words: "quiet",
 };
 
@@ -67,8 +68,21 @@ const SMALL: Size = Size {
 /// The file of tests for [`SMALL`] ones, which runs nowhere else.
 const SMALL_FILE: &str = "memory";
 
+/// Files of tests that no guest is given unless it is asked for, and why: what they would show of a kernel.
+pub const ON_HOST: [(&str, &str); 3] = [
+    ("bad_input", "commands read files that are no dumps"),
+    (
+        "bombs",
+        "commands read files made to exhaust them, in so many seconds of a real processor",
+    ),
+    (
+        "budget",
+        "an agent is held to a share of a processor, of which an emulated one takes more from the start",
+    ),
+];
+
 /// Longest that one file of tests may take in a guest.
-const FILE_PATIENCE: Duration = Duration::from_secs(300);
+const FILE_PATIENCE: Duration = Duration::from_mins(10);
 
 /// Longest that a guest may take to boot and to stop.
 const BOOT_PATIENCE: Duration = Duration::from_secs(120);
@@ -93,7 +107,7 @@ pub struct Options {
     /// Write docs/kernels.md from what the guests report
     #[arg(long)]
     write_docs: bool,
-    /// Boot nothing: take what the guests last reported
+    /// Boot nothing: take what guests last reported of each file of tests
     #[arg(long)]
     last: bool,
     /// Ask the archive for newer kernels than those in the cache
@@ -109,16 +123,54 @@ struct Run {
 }
 
 impl Run {
-    /// Reads what the last guest with this kernel, of this size, reported.
-    fn last(kernel: Kernel, size: &Size) -> Result<Self> {
+    /// Reads what a guest with this kernel reported, and keeps it file by file of tests, unless of one not all tests were run.
+    fn done(kernel: Kernel, size: &Size, plan: &[String]) -> Result<Self> {
         let report = directory_of(&kernel, size).join("report.log");
         let text = fs::read(&report).with_context(|| format!("read {}", report.display()))?;
+        let text = String::from_utf8_lossy(&text);
+        let kept = files_of(&kernel);
+        fs::create_dir_all(&kept)?;
+        for (name, text) in outcome::by_file(&text) {
+            if plan.contains(&name) {
+                fs::write(kept.join(format!("{name}.log")), text)?;
+            }
+        }
         Ok(Self {
-            outcome: Outcome::read(&String::from_utf8_lossy(&text)),
+            outcome: Outcome::read(&text),
             kernel,
             report,
         })
     }
+
+    /// Puts together what guests with this kernel last reported of each file of tests.
+    fn last(kernel: Kernel) -> Result<Self> {
+        let report = files_of(&kernel);
+        let mut outcome: Option<Outcome> = None;
+        for name in test_files()? {
+            let Ok(text) = fs::read_to_string(report.join(format!("{name}.log"))) else {
+                continue;
+            };
+            let of_file = Outcome::read(&text);
+            // A release before this one is another kernel.
+            if of_file.kernel != kernel.version {
+                continue;
+            }
+            match &mut outcome {
+                Some(outcome) => outcome.add(of_file),
+                None => outcome = Some(of_file),
+            }
+        }
+        Ok(Self {
+            outcome: outcome.with_context(|| format!("{} has not been run", kernel.version))?,
+            kernel,
+            report,
+        })
+    }
+}
+
+/// Where what guests reported is kept, file by file of tests.
+fn files_of(kernel: &Kernel) -> PathBuf {
+    directory_of(kernel, &ORDINARY).join("files")
 }
 
 fn directory_of(kernel: &Kernel, size: &Size) -> PathBuf {
@@ -136,11 +188,8 @@ pub fn run(options: &Options) -> Result<()> {
     let kernels = kernels?;
     let (runs, rounds) = if options.last {
         let rounds: Result<Vec<_>> = kernels.iter().map(power::last).collect();
-        let of = |size| {
-            let last = |kernel: &Kernel| Run::last(kernel.clone(), size);
-            kernels.iter().map(last).collect::<Result<Vec<_>>>()
-        };
-        (together(of(&ORDINARY)?, of(&SMALL)?), rounds?.concat())
+        let runs: Result<Vec<_>> = kernels.into_iter().map(Run::last).collect();
+        (runs?, rounds?.concat())
     } else {
         let plan = options.plan()?;
         let agent = options.agent.as_deref();
@@ -316,8 +365,9 @@ impl Options {
     }
 
     fn plan(&self) -> Result<Vec<String>> {
-        let names = test_files()?;
+        let mut names = test_files()?;
         if self.tests.is_empty() {
+            names.retain(|name| ON_HOST.iter().all(|(file, _)| file != name));
             return Ok(names);
         }
         let line = |wanted: &String| {
@@ -373,7 +423,7 @@ fn run_on(
             let running: Vec<_> = batch
                 .into_iter()
                 .map(|(emulator, kernel, directory)| {
-                    scope.spawn(|| run_guest(emulator, kernel, size, directory, patience))
+                    scope.spawn(|| run_guest(emulator, kernel, size, plan, directory, patience))
                 })
                 .collect();
             running.into_iter().map(ScopedJoinHandle::join).collect()
@@ -390,6 +440,7 @@ fn run_guest(
     emulator: &Emulator,
     kernel: Kernel,
     size: &Size,
+    plan: &[String],
     directory: PathBuf,
     patience: Duration,
 ) -> Result<Run> {
@@ -406,7 +457,7 @@ fn run_guest(
         reboots: false,
     };
     let stopped = machine.run()?;
-    let run = Run::last(kernel, size)?;
+    let run = Run::done(kernel, size, plan)?;
     if !run.outcome.is_complete {
         let how = if stopped.was_killed { "hung" } else { "died" };
         eprintln!(

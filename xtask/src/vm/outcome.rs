@@ -1,6 +1,6 @@
 //! What became of the tests in a guest, read off what it reported.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How one test ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub struct Outcome {
     pub fields: BTreeSet<String>,
     /// The fields that events may have, in the same way.
     pub known: BTreeSet<String>,
-    /// Seconds from its boot to the end of its last file of tests.
+    /// Seconds that its files of tests took.
     pub seconds: f64,
     /// The guest came to its end.
     pub is_complete: bool,
@@ -61,8 +61,10 @@ impl Outcome {
                         if let Some((name, _)) = open.take() {
                             outcome.close(file.as_deref(), name, Verdict::Failed);
                         }
-                        outcome.seconds =
-                            words.last().and_then(|at| at.parse().ok()).unwrap_or(0.0);
+                        let mut times = words[3..].iter().flat_map(|at| at.parse::<f64>());
+                        if let (Some(start), Some(end)) = (times.next(), times.next()) {
+                            outcome.seconds += end - start;
+                        }
                         if !["0", "101"].contains(code) {
                             outcome.broken.push(format!("{name} (exit code {code})"));
                         }
@@ -153,6 +155,29 @@ impl Outcome {
     }
 }
 
+/// Splits a report by files of tests: each with what the guest said of itself before the first, and as if there were no other.
+/// What was cut short is left out.
+pub fn by_file(report: &str) -> BTreeMap<String, String> {
+    let mut head = String::new();
+    let mut open: Option<(&str, String)> = None;
+    let mut files = BTreeMap::new();
+    for line in report.lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        if let ["guest:", "begin", name] = words.as_slice() {
+            open = Some((name, head.clone()));
+        }
+        let text = open.as_mut().map_or(&mut head, |(_, text)| text);
+        text.push_str(line);
+        text.push('\n');
+        if let ["guest:", "end", ..] = words.as_slice()
+            && let Some((name, text)) = open.take()
+        {
+            files.insert(name.to_owned(), text + "guest: done\n");
+        }
+    }
+    files
+}
+
 /// Returns a field as those that events had are named: two deep, and not what each of a list has.
 fn known(kind: &str, field: &str) -> Option<String> {
     let field = field.strip_suffix("[]").unwrap_or(field);
@@ -206,6 +231,21 @@ guest: end oom 101 1.0 2.0
         assert!(outcome.fields.contains("oom.kill trigger"));
         assert_eq!(outcome.broken, ["dump (exit code 137)"]);
         assert!(outcome.is_complete && !outcome.is_good());
+    }
+
+    #[test]
+    fn a_report_is_the_sum_of_its_files() {
+        let report = "guest: kernel 6.1.0\n{}\nguest: known x y\nguest: begin a\ntest b ... ok\nguest: field x y\n\
+                      guest: end a 0 1.5 3\nguest: begin c\ntest d ... FAILED\nguest: end c 101 3 4\nguest: begin e\n";
+        let files = by_file(report);
+        assert_eq!(files.keys().collect::<Vec<_>>(), ["a", "c"]);
+        let mut sum = Outcome::read(&files["a"]);
+        assert!(sum.is_good());
+        assert_eq!(sum.fields.len(), 1);
+        sum.add(Outcome::read(&files["c"]));
+        let all = Outcome::read(&format!("{report}guest: done\n"));
+        assert_eq!(sum, all);
+        assert!((sum.seconds - 2.5).abs() < 1e-9, "{}", sum.seconds);
     }
 
     #[test]

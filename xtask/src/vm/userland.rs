@@ -14,17 +14,34 @@ use crate::exec::{answer, find};
 pub const SUITE: &str = "bookworm";
 
 /// What a guest of another architecture gets, with all that it loads.
-const PACKAGES: [&str; 6] = [
+const PACKAGES: [&str; 9] = [
     "busybox-static",
     "binutils",
+    "bsdutils",
     "coreutils",
     "dmsetup",
     "e2fsprogs",
+    "openssl",
+    "procps",
     "util-linux",
 ];
 
 /// Programs that tests run, if they are there.
-const PROGRAMS: [&str; 5] = ["mkfs.ext4", "dmsetup", "timeout", "taskset", "readelf"];
+const PROGRAMS: [&str; 13] = [
+    "dmsetup",
+    "mkfs.ext4",
+    "mkswap",
+    "objcopy",
+    "openssl",
+    "prlimit",
+    "ps",
+    "readelf",
+    "script",
+    "strip",
+    "taskset",
+    "timeout",
+    "unshare",
+];
 
 /// Files of a guest: its path there, and where its content is.
 pub type Files = BTreeMap<String, PathBuf>;
