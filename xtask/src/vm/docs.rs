@@ -32,7 +32,8 @@ is needed. For aarch64 the C compiler is such a package, too, and the standard l
 Kernels before 5.11 do not tell a BPF program of what type the running task is: the agent has a second object for them,
 which copies each field instead of loading it. The victim of a kill for memory is named to it by pid alone, and found by
 the signal that the kernel has just sent. Errors of device-mapper and md devices raise no request and leave no line in the
-kernel's log: they are recorded by a probe that is attached only where such a device exists when the agent starts.
+kernel's log: they are recorded by a probe that is attached only where such a device exists when the agent starts. Of
+a crash on a kernel before 6.1 the mappings are not read: its frames have build IDs and offsets, and no names.
 ";
 
 const DEATHS: &str = "
