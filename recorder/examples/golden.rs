@@ -9,9 +9,10 @@
 
 use std::error::Error;
 use std::path::Path;
+use std::sync::Arc;
 
 use recorder::dump::{
-    Clocks, CpuStats, DumpInput, Evidence, Frozen, Host, Limits, Probe, ProbeState,
+    Clocks, CpuStats, DumpInput, Evidence, Frozen, Grow, Host, Limits, Probe, ProbeState,
 };
 use recorder::event::{Body, ClockPair, proto};
 use recorder::identity::Directory;
@@ -488,7 +489,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         evidence: &Evidence::default(),
         recovery: None,
         refused: &[],
-        may_grow: &|| true,
+        may_grow: &(Arc::new(|| true) as Grow),
         enrich: &enrich,
     };
     let limits = Limits {

@@ -14,7 +14,7 @@
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
 
 use recorder_ebpf::abi::{
@@ -24,7 +24,8 @@ use zerocopy::{FromBytes, FromZeros as _, Immutable, IntoBytes};
 
 use crate::dump::faults::{self, How};
 use crate::dump::{
-    Clocks, CpuStats, DumpInput, Evidence, Host, Limits, TEMPORARY_PREFIX, Written, write_linked,
+    Clocks, CpuStats, DumpInput, DumpWriter, Evidence, Grow, Host, Limits, Link, TEMPORARY_PREFIX,
+    Written,
 };
 use crate::event::ClockPair;
 use crate::identity::Directory;
@@ -106,6 +107,7 @@ struct Agent {
 struct Simulation {
     random: Random,
     directory: tempfile::TempDir,
+    dumps: DumpWriter,
     now_boot_ns: u64,
     written: u64,
     failed: u64,
@@ -121,6 +123,7 @@ impl Simulation {
         };
         Self {
             random: Random(seed),
+            dumps: DumpWriter::default(),
             directory: directory.expect("there is room for tests"),
             now_boot_ns: 1_000_000 * MS,
             written: 0,
@@ -356,6 +359,7 @@ impl Simulation {
 
     fn write(&mut self, agent: &Agent, job: &Job) -> Option<Written> {
         let is_low = self.random.one_in(20);
+        let may_grow: Grow = Arc::new(move || !is_low);
         let input = DumpInput {
             incident: &job.incident,
             frozen: &job.window,
@@ -378,7 +382,7 @@ impl Simulation {
             evidence: &Evidence::default(),
             recovery: None,
             refused: &[],
-            may_grow: &|| !is_low,
+            may_grow: &may_grow,
             enrich: &|_| {},
         };
         let max_dump_bytes = match self.random.one_in(6) {
@@ -388,7 +392,8 @@ impl Simulation {
         let limits = Limits { max_dump_bytes };
         let mut link = agent.store.link();
         let directory = agent.store.directory();
-        let written = write_linked(directory, &input, &limits, Some(&mut link)).ok()?;
+        let link = Some(&mut link as &mut dyn Link);
+        let written = self.dumps.write(directory, &input, &limits, link).ok()?;
         assert!(written.bytes <= max_dump_bytes);
         Some(written)
     }

@@ -1,13 +1,14 @@
 //! `recorder recover`: a dump of a ring, by hand.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 
 use super::crash::Names;
 use super::host;
 use super::previous::{self, Found};
-use crate::dump::{self, DumpInput, Evidence, Limits, Recovery, Written};
+use crate::dump::{self, DumpInput, Evidence, Grow, Limits, Recovery, Written};
 use crate::identity::Directory;
 use crate::incident::Incident;
 use crate::ingest::now_pair;
@@ -70,7 +71,7 @@ pub fn recover(path: &Path, directory: &Path, is_in_use: bool) -> Result<Recover
         evidence: &Evidence::default(),
         recovery: Some(&found.recovery),
         refused: &[],
-        may_grow: &|| true,
+        may_grow: &(Arc::new(|| true) as Grow),
         enrich: &|body| names.enrich(body),
     };
     let limits = Limits {

@@ -2,18 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use crossbeam_channel::{Receiver, Sender};
 use recorder_ebpf::abi::Lane;
 
 use super::{
-    compress::Chunk,
+    compress::{CHUNK_BYTES, Chunk, Compressor, Stopped},
     mcap::{self, MessageHeader},
 };
 use crate::event::{ClockPair, Event, TOPICS};
-
-/// Uncompressed bytes at which a chunk is closed, chosen by measurement: larger ones are not smaller when compressed. It is
-/// also what a truncated or damaged file loses at a time, and what a reader holds in memory.
-const CHUNK_BYTES: usize = 1 << 20;
 
 /// Who a message comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,16 +28,11 @@ struct ChannelKey {
     source: Source,
 }
 
-/// The other thread does not take chunks any more; it says why when it is joined.
-#[derive(Debug)]
-pub(super) struct Stopped;
-
 /// Lays messages out in chunks and sends the chunks.
-pub(super) struct Encoder {
+pub(super) struct Encoder<'a> {
     clock: ClockPair,
     chunk: Chunk,
-    chunks: Sender<Chunk>,
-    spent: Receiver<Chunk>,
+    compressor: &'a Compressor,
     contents: Contents,
     events: u64,
 }
@@ -110,16 +100,15 @@ impl Contents {
     }
 }
 
-impl Encoder {
-    pub(super) fn new(clock: ClockPair, chunks: Sender<Chunk>, spent: Receiver<Chunk>) -> Self {
-        Self {
+impl<'a> Encoder<'a> {
+    pub(super) fn new(clock: ClockPair, compressor: &'a Compressor) -> Result<Self, Stopped> {
+        Ok(Self {
             clock,
-            chunk: Chunk::default(),
-            chunks,
-            spent,
+            chunk: compressor.chunk()?,
+            compressor,
             contents: Contents::default(),
             events: 0,
-        }
+        })
     }
 
     /// Appends an event; returns its order in the dump, from 1.
@@ -154,18 +143,16 @@ impl Encoder {
         Ok(self.events)
     }
 
-    /// Sends what is left and returns what the file holds.
-    pub(super) fn finish(mut self) -> Result<Contents, Stopped> {
-        if self.chunk.messages > 0 {
-            self.send()?;
-        }
+    /// Has what is left written and returns what the file holds.
+    pub(super) fn finish(self) -> Result<Contents, Stopped> {
+        self.compressor.write(self.chunk)?;
         Ok(self.contents)
     }
 
     fn send(&mut self) -> Result<(), Stopped> {
-        let mut next = self.spent.try_recv().unwrap_or_default();
-        next.clear();
-        let chunk = std::mem::replace(&mut self.chunk, next);
-        self.chunks.send(chunk).map_err(|_| Stopped)
+        let chunk = std::mem::take(&mut self.chunk);
+        self.compressor.write(chunk)?;
+        self.chunk = self.compressor.chunk()?;
+        Ok(())
     }
 }

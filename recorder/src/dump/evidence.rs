@@ -253,7 +253,7 @@ impl From<SinkError> for AttachError {
 
 /// Writes an attachment; returns where it is.
 pub(super) fn write<'a>(
-    sink: &mut Sink<'_>,
+    sink: &mut Sink,
     attachment: &'a Attachment,
 ) -> Result<AttachmentIndex<'a>, AttachError> {
     let offset = sink.bytes();

@@ -158,22 +158,27 @@ pub(super) fn message(out: &mut Vec<u8>, header: MessageHeader, data: impl FnOnc
     });
 }
 
-/// Appends a chunk; returns how long it became.
-pub(super) fn chunk(
+/// Appends a chunk whose compressed records `compress` appends; returns how many bytes it says that these are.
+pub(super) fn chunk<E>(
     out: &mut Vec<u8>,
     (start_time, end_time): (u64, u64),
     uncompressed: &[u8],
-    compressed: &[u8],
-) -> u64 {
+    compress: impl FnOnce(&mut Vec<u8>) -> Result<usize, E>,
+) -> Result<usize, E> {
+    let mut compressed = Ok(0);
     record(out, op::CHUNK, |out| {
         u64(out, start_time);
         u64(out, end_time);
         u64(out, uncompressed.len() as u64);
         u32(out, crc32fast::hash(uncompressed));
         string(out, "zstd");
-        u64(out, compressed.len() as u64);
-        out.extend_from_slice(compressed);
-    })
+        let at = out.len();
+        u64(out, 0);
+        compressed = compress(out);
+        let len = (out.len() - at - size_of::<u64>()) as u64;
+        out[at..at + size_of::<u64>()].copy_from_slice(&len.to_le_bytes());
+    });
+    compressed
 }
 
 pub(super) fn metadata(out: &mut Vec<u8>, name: &str, map: &[(&str, &str)]) -> u64 {

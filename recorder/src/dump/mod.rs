@@ -36,6 +36,8 @@ mod tests;
 mod timeline;
 mod write;
 
+use std::sync::Arc;
+
 use recorder_ebpf::abi::{Lane, LaneStats};
 
 pub use evidence::{
@@ -51,7 +53,7 @@ pub use metadata::{
 };
 pub use name::{DUMP_EXTENSION, SIDECAR_EXTENSION, SIGNATURE_EXTENSION, short_id};
 pub use names::{Original, beside_copy, with_names};
-pub use write::{WriteError, Written, find_written, write, write_linked};
+pub use write::{DumpWriter, WriteError, Written, find_written, write};
 
 use crate::{
     event::Body,
@@ -98,6 +100,9 @@ pub struct CpuStats {
     pub stats: LaneStats,
 }
 
+/// Tells whether a file may go on growing.
+pub type Grow = Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// What a dump is made from.
 #[derive(Clone, Copy)]
 pub struct DumpInput<'a> {
@@ -128,7 +133,7 @@ pub struct DumpInput<'a> {
     /// Where it was to be written first, and why it is not there.
     pub refused: &'a [Refusal],
     /// Tells whether the file may go on growing: there is free space beyond what is to stay free.
-    pub may_grow: &'a (dyn Fn() -> bool + Sync),
+    pub may_grow: &'a Grow,
     /// Adds to an event what its record does not say; called once for each event of an attempt.
     pub enrich: &'a dyn Fn(&mut Body),
 }

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use sha2::{Digest, Sha256};
 
+use super::Grow;
 use super::file::NewFile;
 
 /// Why bytes could not be taken.
@@ -26,23 +27,19 @@ impl From<io::Error> for SinkError {
 /// Bytes after which the free space is looked at again.
 const LOOK_BYTES: u64 = 256 << 10;
 
-pub(super) struct Sink<'a> {
+pub(super) struct Sink {
     file: NewFile,
     bytes: u64,
     bytes_max: u64,
-    may_grow: &'a (dyn Fn() -> bool + Sync),
+    may_grow: Grow,
     /// Length of the file at which the free space is looked at again.
     look_at: u64,
     crc: crc32fast::Hasher,
     sha256: Sha256,
 }
 
-impl<'a> Sink<'a> {
-    pub(super) fn new(
-        file: NewFile,
-        bytes_max: u64,
-        may_grow: &'a (dyn Fn() -> bool + Sync),
-    ) -> Self {
+impl Sink {
+    pub(super) fn new(file: NewFile, bytes_max: u64, may_grow: Grow) -> Self {
         Self {
             file,
             bytes: 0,

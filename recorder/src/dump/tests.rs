@@ -175,6 +175,8 @@ impl Case {
             state: ProbeState::Attached,
             detail: None,
         };
+        let is_low = self.is_low_on_space;
+        let may_grow: Grow = Arc::new(move || !is_low);
         let input = DumpInput {
             directory: &Directory::default(),
             incident: &self.incident,
@@ -189,7 +191,7 @@ impl Case {
             evidence: &self.evidence,
             recovery: None,
             refused: &[],
-            may_grow: &|| !self.is_low_on_space,
+            may_grow: &may_grow,
             enrich: &|_| {},
         };
         let limits = Limits {

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
-    thread,
+    sync::Arc,
 };
 
 use recorder_ebpf::abi::{self, EventKind, Header, Lane, Note, NoteKind};
@@ -14,8 +14,8 @@ use thiserror::Error;
 use super::{
     CLOCKS, CONFIG, COVERAGE, DELIVERY, DUMP_EXTENSION, DumpInput, HOST, INCIDENT, LANES, LOSS,
     Limits, Link, PROBES, RECOVERY, SIDECAR_EXTENSION, SIGNATURE_EXTENSION, Sidecar, Verdict,
-    compress::{self, Compressed},
-    encode::{Contents, Encoder, Source, Stopped},
+    compress::{Compressed, Compressor, Stopped},
+    encode::{Contents, Encoder, Source},
     evidence::{self, AttachError, EVIDENCE, Taken},
     file::{self, NewFile},
     gaps::Gaps,
@@ -32,8 +32,6 @@ use crate::event::{self, Body, Event, proto};
 use crate::identity::Naming;
 use crate::incident::Incident;
 
-/// Chunks that may wait for the compressor.
-const CHUNKS_WAITING: usize = 2;
 const PROFILE: &str = "recorder";
 
 /// A dump that is durable.
@@ -91,55 +89,77 @@ pub enum WriteError {
 ///
 /// [`WriteError`]; then the directory is as it was.
 pub fn write(dir: &Path, input: &DumpInput<'_>, limits: &Limits) -> Result<Written, WriteError> {
-    write_linked(dir, input, limits, None)
+    DumpWriter::default().write(dir, input, limits, None)
 }
 
-/// The same, and links it to the dumps before it.
-///
-/// # Errors
-///
-/// As [`write`].
-pub fn write_linked(
-    dir: &Path,
-    input: &DumpInput<'_>,
-    limits: &Limits,
-    mut link: Option<&mut dyn Link>,
-) -> Result<Written, WriteError> {
-    let failed = |source: io::Error| {
-        let dir = dir.to_owned();
-        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
-        if full.contains(&source.kind()) {
-            WriteError::StorageFull { dir, source }
-        } else {
-            WriteError::Io { dir, source }
+/// Writes dumps one after the other, with a thread and buffers that stay.
+#[derive(Default)]
+pub struct DumpWriter {
+    compressor: Option<Compressor>,
+}
+
+impl DumpWriter {
+    /// Starts the thread and makes the buffers, which else the first dump does.
+    ///
+    /// # Errors
+    ///
+    /// What the system reports if there can be no thread; the next dump tries again.
+    pub fn prepare(&mut self) -> io::Result<()> {
+        if self.compressor.is_none() {
+            self.compressor = Some(Compressor::start()?);
         }
-    };
-    let mut evidence = Taken::new(input.evidence, limits.max_dump_bytes);
-    let mut spans = size::asked(input);
-    loop {
-        let attempt = Attempt::new(dir, input, &spans, &evidence);
-        // Borrowed anew for each attempt.
-        let link = link.as_mut().map(|link| &mut **link as &mut dyn Link);
-        match attempt.run(limits.max_dump_bytes, link) {
-            Ok(written) => return Ok(written),
-            Err(Failure::Io(error)) => return Err(failed(error)),
-            Err(Failure::LowSpace) => return Err(WriteError::LowSpace(dir.to_owned())),
-            // Evidence never costs the dump.
-            Err(Failure::Evidence) => {
-                evidence = Taken::nothing(input.evidence, "it could not be read back");
+        Ok(())
+    }
+
+    /// Writes a dump and its sidecar into `dir`, and links it to the dumps before it; returns when both are durable.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`]; then the directory is as it was.
+    pub fn write(
+        &mut self,
+        dir: &Path,
+        input: &DumpInput<'_>,
+        limits: &Limits,
+        mut link: Option<&mut dyn Link>,
+    ) -> Result<Written, WriteError> {
+        let failed = |source: io::Error| {
+            let dir = dir.to_owned();
+            let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+            if full.contains(&source.kind()) {
+                WriteError::StorageFull { dir, source }
+            } else {
+                WriteError::Io { dir, source }
             }
-            Err(Failure::TooLarge { fitted }) => {
-                let shorter = size::shorter(input, &spans, &attempt.survey, fitted);
-                match shorter {
-                    Some(shorter) => spans = shorter,
-                    None if !evidence.attachments.is_empty() => {
-                        evidence = Taken::nothing(input.evidence, "no room in the dump");
-                        spans = size::asked(input);
-                    }
-                    None => {
-                        return Err(WriteError::TooSmall {
-                            max_dump_bytes: limits.max_dump_bytes,
-                        });
+        };
+        let mut evidence = Taken::new(input.evidence, limits.max_dump_bytes);
+        let mut spans = size::asked(input);
+        loop {
+            self.prepare().map_err(failed)?;
+            let attempt = Attempt::new(dir, input, &spans, &evidence);
+            // Borrowed anew for each attempt.
+            let link = link.as_mut().map(|link| &mut **link as &mut dyn Link);
+            match attempt.run(&mut self.compressor, limits.max_dump_bytes, link) {
+                Ok(written) => return Ok(written),
+                Err(Failure::Io(error)) => return Err(failed(error)),
+                Err(Failure::LowSpace) => return Err(WriteError::LowSpace(dir.to_owned())),
+                // Evidence never costs the dump.
+                Err(Failure::Evidence) => {
+                    evidence = Taken::nothing(input.evidence, "it could not be read back");
+                }
+                Err(Failure::TooLarge { fitted }) => {
+                    let shorter = size::shorter(input, &spans, &attempt.survey, fitted);
+                    match shorter {
+                        Some(shorter) => spans = shorter,
+                        None if !evidence.attachments.is_empty() => {
+                            evidence = Taken::nothing(input.evidence, "no room in the dump");
+                            spans = size::asked(input);
+                        }
+                        None => {
+                            return Err(WriteError::TooSmall {
+                                max_dump_bytes: limits.max_dump_bytes,
+                            });
+                        }
                     }
                 }
             }
@@ -232,7 +252,12 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    fn run(&self, bytes_max: u64, link: Option<&mut dyn Link>) -> Result<Written, Failure> {
+    fn run(
+        &self,
+        compressor: &mut Option<Compressor>,
+        bytes_max: u64,
+        link: Option<&mut dyn Link>,
+    ) -> Result<Written, Failure> {
         let incident = self.input.incident;
         let triggered = self
             .input
@@ -244,9 +269,9 @@ impl<'a> Attempt<'a> {
         let name = file_name(file.target());
         let attached = self.evidence.bytes();
         let bytes_max = bytes_max.saturating_sub(attached);
-        let mut sink = Sink::new(file, bytes_max, self.input.may_grow);
+        let mut sink = Sink::new(file, bytes_max, Arc::clone(self.input.may_grow));
         let metadata = self.head(&mut sink)?;
-        let (mut written, contents, deaths) = self.messages(sink)?;
+        let (mut written, contents, deaths) = self.messages(compressor, sink)?;
         written.sink.allow(attached);
         if let Err(error) = self.tail(&mut written, &contents, &metadata) {
             return Err(match error {
@@ -278,7 +303,7 @@ impl<'a> Attempt<'a> {
     }
 
     /// Writes what stands before the messages, so that a file without an end has it too.
-    fn head(&self, sink: &mut Sink<'_>) -> Result<Vec<MetadataIndex>, Failure> {
+    fn head(&self, sink: &mut Sink) -> Result<Vec<MetadataIndex>, Failure> {
         let input = self.input;
         let config = json(input.config)?;
         let mut records = vec![
@@ -316,33 +341,32 @@ impl<'a> Attempt<'a> {
         Ok(index)
     }
 
-    /// Encodes the messages here and compresses them on a thread beside.
-    fn messages<'s>(&self, sink: Sink<'s>) -> Result<(Compressed<'s>, Contents, Deaths), Failure> {
-        let (chunks, waiting) = crossbeam_channel::bounded(CHUNKS_WAITING);
-        let (spent, reusable) = crossbeam_channel::bounded(CHUNKS_WAITING);
-        let encoder = Encoder::new(self.input.clocks.freeze, chunks, reusable);
-        thread::scope(|scope| {
-            let compressor = thread::Builder::new()
-                .name("dump-compress".into())
-                .spawn_scoped(scope, || compress::run(sink, waiting, spent))?;
-            let encoded = self.encode(encoder);
-            let mut written = match compressor.join() {
-                Ok(written) => written,
-                Err(panic) => std::panic::resume_unwind(panic),
-            };
-            match (std::mem::replace(&mut written.result, Ok(())), encoded) {
-                (Ok(()), Ok((contents, deaths))) => Ok((written, contents, deaths)),
-                (Err(SinkError::Io(error)), _) => Err(Failure::Io(error)),
-                (Err(SinkError::LowSpace), _) => Err(Failure::LowSpace),
-                // The encoder stops early only when the compressor does, which says why.
-                (Err(SinkError::TooLarge), _) | (Ok(()), Err(Stopped)) => Err(Failure::TooLarge {
-                    fitted: written.messages,
-                }),
-            }
-        })
+    /// Encodes the messages here, while another thread compresses them.
+    fn messages(
+        &self,
+        place: &mut Option<Compressor>,
+        sink: Sink,
+    ) -> Result<(Compressed, Contents, Deaths), Failure> {
+        let ended = |_: Stopped| Failure::Io(io::Error::other("the thread that compresses ended"));
+        // One that was left in the middle of a file is of no use any more.
+        let compressor = place.take().ok_or(Stopped).map_err(ended)?;
+        compressor.begin(sink).map_err(ended)?;
+        let encoded = self.encode(&compressor);
+        let mut written = compressor.end().map_err(ended)?;
+        *place = Some(compressor);
+        match (std::mem::replace(&mut written.result, Ok(())), encoded) {
+            (Ok(()), Ok((contents, deaths))) => Ok((written, contents, deaths)),
+            (Err(SinkError::Io(error)), _) => Err(Failure::Io(error)),
+            (Err(SinkError::LowSpace), _) => Err(Failure::LowSpace),
+            // The encoder stops early only when the compressor does, which says why.
+            (Err(SinkError::TooLarge), _) | (Ok(()), Err(Stopped)) => Err(Failure::TooLarge {
+                fitted: written.messages,
+            }),
+        }
     }
 
-    fn encode(&self, mut encoder: Encoder) -> Result<(Contents, Deaths), Stopped> {
+    fn encode(&self, compressor: &Compressor) -> Result<(Contents, Deaths), Stopped> {
+        let mut encoder = Encoder::new(self.input.clocks.freeze, compressor)?;
         let incident = self.input.incident;
         let clock = self.input.clocks.freeze;
         let triggered = clock.unix_ns_at(incident.trigger.boot_ns);
@@ -418,7 +442,7 @@ impl<'a> Attempt<'a> {
 
     fn tail(
         &self,
-        written: &mut Compressed<'_>,
+        written: &mut Compressed,
         contents: &Contents,
         metadata: &[MetadataIndex],
     ) -> Result<(), Failure> {
