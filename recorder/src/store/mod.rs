@@ -15,7 +15,7 @@ pub use annotations::{ANNOTATIONS_EXTENSION, AnnotationError, Annotations, Note}
 pub use budget::{Budget, Room, Store, StoreError, Usage, may_pass};
 pub use catalog::{
     Access, By, Catalog, CatalogError, Change, ChangeError, Counted, Filter, FindError, Record,
-    SEVERITIES, State, Trend, Unwritten,
+    SEVERITIES, State, Trend, Unwritten, share_allocator,
 };
 pub use chain::{ChainReport, check_chain};
 pub(crate) use directory::read_plain;

@@ -20,6 +20,7 @@ mod change;
 mod database;
 mod details;
 mod evict;
+mod memory;
 mod query;
 mod record;
 mod schema;
@@ -37,6 +38,7 @@ use thiserror::Error;
 use super::directory::{Entry, dumps};
 use database::Database;
 use details::Details;
+pub use memory::share_allocator;
 use sync::Place;
 
 pub use change::{Change, ChangeError};
