@@ -28,6 +28,7 @@ pub mod plan;
 pub mod read;
 pub mod redact;
 pub mod report;
+pub mod reserve;
 pub mod ring;
 pub mod rules;
 pub mod sample;

@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+use recorder::reserve::Allocator;
+
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
+
 fn main() -> ExitCode {
     recorder::cli::main()
 }

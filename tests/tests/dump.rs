@@ -393,3 +393,43 @@ fn a_dump_has_a_size_that_it_does_not_exceed() {
     dump.only("signal.fatal", ended.pid());
     read(&["verify"], dump.path()).expect_code(0);
 }
+
+/// Returns the pages that a thread of the agent was given.
+fn pages_given(agent: &Agent, thread: &str) -> u64 {
+    let tasks = fs::read_dir(format!("/proc/{}/task", agent.pid())).expect("it runs");
+    let directories = tasks.map(|task| task.expect("it is readable").path());
+    let mut stats = directories
+        .map(|directory| fs::read_to_string(directory.join("stat")).expect("the thread is there"));
+    let stat = stats.find(|stat| stat.contains(&format!("({thread})")));
+    let stat = stat.expect("it has such a thread");
+    let (_, fields) = stat.rsplit_once(") ").expect("a name in parentheses");
+    let minor = fields.split(' ').nth(7).expect("ten fields and more");
+    minor.parse().expect("a number")
+}
+
+#[test]
+fn dumps_are_written_from_memory_that_is_set_aside() {
+    if !ready(&[Need::Root, Need::Btf, Need::Agent]) {
+        return;
+    }
+    let mut options = Options::with(["--limit-processes-per-second=0"]);
+    options.before = "60s";
+    let agent = Agent::start_with(&options);
+    let at_first = agent.status().number("dumps.reserve.used");
+    // As many as are remembered once they have ended, and more.
+    Program::workload().run(["flood", "20000"]);
+    let crash = Program::workload().run(["segv-write", "0x1234"]);
+    agent.dump_of(crash.pid());
+    let given = pages_given(&agent, "dump-compress");
+    for round in 0..3 {
+        agent.trigger(&format!("round {round}"));
+    }
+    assert_eq!(pages_given(&agent, "dump-compress"), given);
+    let status = agent.status();
+    status.expect("dumps.reserve.beside", 0);
+    let (set_aside, peak) = (
+        status.number("dumps.reserve.bytes"),
+        status.number("dumps.reserve.peak"),
+    );
+    assert!(0 < at_first && at_first < peak && peak <= set_aside);
+}

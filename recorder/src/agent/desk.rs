@@ -23,6 +23,7 @@ use crate::harmless::escape;
 use crate::incident::Incident;
 use crate::ingest::{Command, Commands, FrozenIncident, now_pair};
 use crate::notify::{DumpOf, Notice, Notifier, Occasion};
+use crate::reserve;
 
 /// How long a write may take, beside waiting for evidence, before the next directory is tried.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -141,6 +142,7 @@ impl Desk {
 
     /// Sees to what comes until nothing more can come.
     pub(super) fn run(mut self, incidents: &Receiver<FrozenIncident>) {
+        let _here = reserve::here();
         loop {
             self.teller.status().waiting = self.pending.len() as u64;
             let due = self.pending.front().map(|one| one.again);

@@ -75,6 +75,7 @@ use crate::kernel::{self, Kernel, Rates, TaskIterator};
 use crate::live::Fanout;
 use crate::notify::Notifier;
 use crate::redact::{Redactor, Rules};
+use crate::reserve;
 use crate::ring::{FlightRing, RingConfig};
 use crate::sample::{SampleConfig, Samples};
 use crate::sandbox::{self, Starter};
@@ -114,6 +115,9 @@ const LEARN_MAX: usize = 256;
 /// Memory that an agent needs beside its ring, most of it while it starts.
 const MEMORY_MIN: u64 = 48 << 20;
 
+/// Memory that is set aside for dumps: a fifth more than one takes when as many processes are known as can be.
+const RESERVE_BYTES: usize = 5 << 20;
+
 /// How long a file system may take to answer when the agent starts.
 const START_PATIENCE: Duration = Duration::from_secs(5);
 /// How long it is waited for what it still does when the agent ends.
@@ -133,6 +137,10 @@ const NICENESS_LAST: i32 = 19;
 /// If recording cannot begin.
 pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
     config.validate()?;
+    // Before anybody uses it.
+    if !store::share_allocator() {
+        warn("the catalog takes its memory from the system");
+    }
     let limit = budget::limit_of_this_process();
     fits(config, limit.as_ref())?;
     let rules = reload::compile(config)?;
@@ -183,6 +191,7 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
     } = loaded?;
     budget::give_back_memory();
     lock_memory();
+    set_aside();
     let counters = Arc::new(counters);
     let (frozen, incidents) = bounded(WRITER_QUEUE);
     let (tell, news) = bounded(NEWS_QUEUE);
@@ -591,6 +600,13 @@ fn lock_memory() {
     if getrlimit(Resource::Memlock) == unlimited {
         // What is not used yet is locked when it is.
         let _ = mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT);
+    }
+}
+
+/// Sets memory aside for dumps. Without it, they are written with what the system gives.
+fn set_aside() {
+    if let Err(error) = reserve::fill(RESERVE_BYTES) {
+        warn(&format!("no memory is set aside for dumps: {error}"));
     }
 }
 

@@ -24,6 +24,7 @@ use crate::ingest::{State, now_boot_ns, now_pair};
 use crate::kernel::Counters;
 use crate::live::{Live, LiveCounters};
 use crate::notify::Notifier;
+use crate::reserve;
 use crate::sample::SampleCounters;
 
 /// Makes a status of what the data plane says and what does not change.
@@ -69,6 +70,7 @@ impl StatusMaker {
             // Those that nobody has taken yet, and those that nobody could write.
             waiting: state.waiting + dumps.waiting,
             space,
+            reserve: reserve::usage(),
             ..dumps.clone()
         };
         Status {

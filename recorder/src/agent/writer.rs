@@ -13,12 +13,14 @@ use super::desk::Teller;
 use super::previous::{self, Found, Previous};
 use super::pstore;
 use crate::dump::{
-    self, Clocks, DumpInput, Evidence, Host, Limits, Probe, Refusal, WriteError, Written,
+    self, Clocks, DumpInput, DumpWriter, Evidence, Grow, Host, Limits, Probe, Refusal, WriteError,
+    Written,
 };
 use crate::event::ClockPair;
 use crate::identity::{Directory, Naming};
 use crate::incident::Incident;
 use crate::ingest::{Commands, FrozenIncident, wall_clock_error};
+use crate::reserve;
 use crate::ring::Abandoned;
 use crate::sandbox::Starter;
 use crate::store::{Store, StoreError, Unwritten};
@@ -80,11 +82,15 @@ pub(super) struct Done {
 impl Writer {
     /// Writes what comes until nothing more can come.
     pub(super) fn run(mut self, jobs: &Receiver<Job>, done: &Sender<Done>) {
+        let mut dumps = DumpWriter::default();
         if !self.is_fallback {
+            if let Err(error) = dumps.prepare() {
+                super::warn(&format!("the next dump has to start a thread: {error}"));
+            }
             self.tidy();
         }
         for (old, recording) in std::mem::take(&mut self.previous) {
-            self.keep_previous(old, recording);
+            self.keep_previous(&mut dumps, old, recording);
         }
         self.fetch();
         loop {
@@ -104,7 +110,14 @@ impl Writer {
                 continue;
             }
             let begun = Instant::now();
-            let outcome = self.write(&job);
+            let outcome = {
+                let _here = reserve::here();
+                self.write(&mut dumps, &job)
+            };
+            if self.is_fallback {
+                // What is set aside is enough for one writer.
+                dumps = DumpWriter::default();
+            }
             let is_written = outcome.is_ok();
             // Who waits for it may be gone: then the agent ends.
             let _ = done.send(Done {
@@ -143,7 +156,12 @@ impl Writer {
     }
 
     /// Writes what the agent before this one left in its ring.
-    fn keep_previous(&mut self, mut previous: Previous, recording: ClockPair) {
+    fn keep_previous(
+        &mut self,
+        dumps: &mut DumpWriter,
+        mut previous: Previous,
+        recording: ClockPair,
+    ) {
         let begun = Instant::now();
         let (summary, outcome) = match previous.read() {
             Ok(old) => {
@@ -158,7 +176,7 @@ impl Writer {
                 // A start that was cut short may have come as far as that.
                 let outcome = match dump::find_written(self.store.directory(), &incident) {
                     Some(written) => Ok(written),
-                    None => self.write_previous(&old, &incident, &found),
+                    None => self.write_previous(dumps, &old, &incident, &found),
                 };
                 self.teller.notify(&incident, &outcome);
                 if let Err(error) = &outcome {
@@ -177,6 +195,7 @@ impl Writer {
 
     fn write_previous(
         &mut self,
+        dumps: &mut DumpWriter,
         old: &Abandoned,
         incident: &Incident,
         found: &Found,
@@ -212,10 +231,10 @@ impl Writer {
             evidence: &evidence,
             recovery: Some(&found.recovery),
             refused: &[],
-            may_grow: &|| self.store.may_grow(),
+            may_grow: &self.may_grow(),
             enrich: &|body| names.enrich(body),
         };
-        self.write_dump(&input)
+        self.write_dump(dumps, &input)
     }
 
     /// Removes the dumps that have become too old.
@@ -257,7 +276,7 @@ impl Writer {
         status.warning = usage.warning;
     }
 
-    fn write(&mut self, job: &Job) -> Result<Written> {
+    fn write(&mut self, dumps: &mut DumpWriter, job: &Job) -> Result<Written> {
         let frozen = &*job.frozen;
         self.commands.fill(&mut self.directory);
         let evidence = self.evidence(job);
@@ -290,10 +309,16 @@ impl Writer {
             evidence: &evidence,
             recovery: None,
             refused: &job.refused,
-            may_grow: &|| self.store.may_grow(),
+            may_grow: &self.may_grow(),
             enrich: &|body| names.enrich(body),
         };
-        self.write_dump(&input)
+        self.write_dump(dumps, &input)
+    }
+
+    /// Returns what tells whether a dump may go on growing.
+    fn may_grow(&self) -> Grow {
+        let store = Arc::clone(&self.store);
+        Arc::new(move || store.may_grow())
     }
 
     /// Returns what was collected. Only the first to write waits for it; should that not come back, the others go without.
@@ -313,7 +338,7 @@ impl Writer {
     }
 
     /// Makes room and writes; again and smaller, if somebody else fills the file system meanwhile.
-    fn write_dump(&self, input: &DumpInput<'_>) -> Result<Written> {
+    fn write_dump(&self, dumps: &mut DumpWriter, input: &DumpInput<'_>) -> Result<Written> {
         let mut wanted = self.limits.max_dump_bytes;
         let mut retries = RETRIES;
         loop {
@@ -321,7 +346,8 @@ impl Writer {
                 max_dump_bytes: self.store.make_room(wanted)?.dump_bytes,
             };
             let mut link = self.store.link();
-            match dump::write_linked(self.store.directory(), input, &limits, Some(&mut link)) {
+            let directory = self.store.directory();
+            match dumps.write(directory, input, &limits, Some(&mut link)) {
                 // Whoever fills it goes on: what is free now will not be.
                 Err(WriteError::LowSpace(_) | WriteError::StorageFull { .. }) if retries > 0 => {
                     retries -= 1;

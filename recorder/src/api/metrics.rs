@@ -464,6 +464,21 @@ fn dumps(families: &mut Families<'_>, status: &Status) -> fmt::Result {
         "Windows that wait to be written.",
         dumps.waiting,
     )?;
+    families.gauge(
+        "dump_reserve_bytes",
+        "Memory that is set aside for writing dumps.",
+        dumps.reserve.bytes,
+    )?;
+    families.gauge(
+        "dump_reserve_peak_bytes",
+        "Most of it that was in use.",
+        dumps.reserve.peak,
+    )?;
+    families.counter(
+        "dump_reserve_beside_bytes",
+        "What writing dumps took of the system because the reserve had no room.",
+        dumps.reserve.beside,
+    )?;
     families.gauges(
         "last_dump_timestamp_seconds",
         "When the last dump was durable, since the Unix epoch; absent if none was.",

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::budget::BudgetStatus;
 use crate::dump::{Filtered, Probe, Throttled};
 use crate::health::{Reason, Word};
+use crate::reserve;
 use crate::rules::RuleStats;
 
 /// Whether the agent does what it is there for.
@@ -257,6 +258,9 @@ pub struct DumpStatus {
     /// What their directory holds and may hold; absent if it cannot be read.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub space: Option<SpaceStatus>,
+    /// Memory that is set aside for writing them.
+    #[serde(default)]
+    pub reserve: reserve::Usage,
 }
 
 /// Upper bounds of [`Durations::counts`], in milliseconds.

@@ -206,6 +206,16 @@ fn write(
             palette.paint(Style::Red, &escape(error))
         )?;
     }
+    let reserve = &dumps.reserve;
+    if reserve.bytes > 0 {
+        writeln!(
+            out,
+            "         {} of memory set aside for writing them, at most {} used, {} taken beside it",
+            bytes(reserve.bytes),
+            bytes(reserve.peak),
+            bytes(reserve.beside)
+        )?;
+    }
     if let Some(space) = &dumps.space {
         writeln!(
             out,

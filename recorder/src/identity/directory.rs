@@ -25,7 +25,7 @@ pub struct Directory {
     /// By pid and start.
     processes: Vec<Process>,
     /// Where in `processes` those with a pid begin.
-    first: HashMap<u32, usize>,
+    first: HashMap<u32, u32>,
     cgroups: HashMap<CgroupKey, Arc<str>>,
     programs: Programs,
     users: Users,
@@ -94,6 +94,11 @@ impl Directory {
 
     /// Takes in a page.
     pub fn add(&mut self, page: Page) {
+        if self.processes.is_empty() {
+            // They are the most of it: room that is doubled now and then is twice as much.
+            let more = page.processes_in_all / 16;
+            self.processes.reserve_exact(page.processes_in_all + more);
+        }
         self.processes.extend(page.processes);
         self.cgroups.extend(page.cgroups);
         for program in page.programs {
@@ -106,7 +111,7 @@ impl Directory {
         self.processes
             .sort_unstable_by_key(|process| (process.pid, process.start_boot_ns));
         self.first = HashMap::default();
-        for (at, process) in self.processes.iter().enumerate() {
+        for (at, process) in (0..).zip(&self.processes) {
             self.first.entry(process.pid).or_insert(at);
         }
     }
@@ -114,7 +119,7 @@ impl Directory {
     /// Returns the processes that have or had a pid, the oldest first.
     fn with_pid(&self, pid: u32) -> impl Iterator<Item = &Process> {
         let first = self.first.get(&pid).copied();
-        let processes = first.and_then(|first| self.processes.get(first..));
+        let processes = first.and_then(|first| self.processes.get(first as usize..));
         let processes = processes.unwrap_or_default().iter();
         processes.take_while(move |process| process.pid == pid)
     }

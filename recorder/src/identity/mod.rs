@@ -109,6 +109,8 @@ pub struct Cursor {
 pub struct Page {
     /// Processes.
     pub processes: Vec<Process>,
+    /// How many of them there are on all pages.
+    pub processes_in_all: usize,
     /// Paths of cgroups.
     pub cgroups: Vec<(CgroupKey, Arc<str>)>,
     /// Programs, all on the last page.
@@ -292,7 +294,11 @@ impl Identities {
 
     /// Copies a part of the tables.
     pub fn page(&self, cursor: Cursor) -> Page {
-        let mut page = Page::default();
+        let (live, dead) = self.processes.len();
+        let mut page = Page {
+            processes_in_all: live as usize + dead as usize,
+            ..Page::default()
+        };
         if cursor.in_cgroups {
             let next = self.cgroups.page(cursor.slot, PAGE, |key, path| {
                 page.cgroups.push((*key, Arc::clone(path)));

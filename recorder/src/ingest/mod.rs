@@ -42,6 +42,7 @@ use crate::identity::{Directory, Identities, Naming};
 use crate::incident::{Engine, EngineStats, Incident, Limits, Manual, NoDump, Outcome, Subject};
 use crate::kernel::{Counters, Hierarchies, Rings, Switches, Throttles};
 use crate::redact::{Redactor, Rules};
+use crate::reserve;
 use crate::ring::{FlightRing, RingStats, Share, Window};
 use crate::rules::{RuleSet, RuleStats};
 use budget::BudgetWatch;
@@ -538,6 +539,7 @@ impl DataPlane {
                     }
                 }
                 Command::Identities(cursor, reply) => {
+                    let _here = reserve::here();
                     let _ = reply.send(self.identities.page(cursor));
                 }
                 Command::Budget(change) => self.change_savings(change),

@@ -48,6 +48,13 @@ pub fn run(tools: &Tools, rounds: usize, table: &mut Table) -> Result<()> {
         "KiB",
         vec![agent.memory_kib("RssAnon")?],
     );
+    agent.trigger()?;
+    table.add(
+        "agent",
+        "memory beside the ring, with a dump of them written",
+        "KiB",
+        vec![agent.memory_kib("RssAnon")?],
+    );
     let cpus = std::thread::available_parallelism()?.get() as u64;
     for rate in RATES {
         let mut exits = 0.0;
