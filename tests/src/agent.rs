@@ -36,8 +36,8 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            before: "5s",
-            // An emulated machine takes longer to clear away what died.
+            // An emulated machine takes longer to be asked for a dump, and to clear away what died.
+            before: if host::guest::is_one() { "20s" } else { "5s" },
             after: if host::guest::is_one() { "3s" } else { "300ms" },
             // Two failures of one kind are two dumps, unless a test is about just that.
             cooldown: "1ms",
