@@ -6,6 +6,7 @@
 //! | `data` | the data plane: kernel rings, flight ring, incidents |
 //! | `desk` | gives frozen windows to those who write them |
 //! | `dumps` | each writes dumps into one directory |
+//! | `dump-compress` | compresses what one of those has encoded, and writes it |
 //! | `tags` | reads dumps once they are durable, and proposes tags |
 //! | `news` | says what becomes of incidents beside their dumps |
 //! | `catalog` | keeps that |
