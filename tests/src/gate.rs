@@ -39,6 +39,8 @@ pub enum Need {
     Python,
     /// Chromium, and Python with the package that drives it.
     Browser,
+    /// A kernel that can bind a process to directories.
+    Landlock,
     /// A machine that the test has for itself: `cargo xtask vm` boots them.
     Guest,
     /// A processor whose time says what something costs.
@@ -94,6 +96,8 @@ impl Need {
                 .then_some("no cgroup hierarchy has the controller of process numbers"),
             Self::Mappings => (!host::kernel_is_at_least(6, 1))
                 .then_some("kernels before 6.1 keep mappings in a tree that is not read"),
+            Self::Landlock => (!host::has_landlock())
+                .then_some("this kernel has no Landlock: it came with 5.13, and may be left out"),
             Self::Guest => (!host::guest::is_one()).then_some(NO_GUEST),
             Self::Processor => host::guest::is_one()
                 .then_some("this processor is emulated: nothing costs what it does"),

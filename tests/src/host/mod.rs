@@ -60,6 +60,14 @@ pub(crate) fn kernel_is_at_least(major: u32, minor: u32) -> bool {
     (numbers.next(), numbers.next()) >= (Some(major), Some(minor))
 }
 
+/// Tells whether the kernel can bind a process to directories: there is a version of the interface.
+pub fn has_landlock() -> bool {
+    const VERSION: libc::c_uint = 1;
+    let none = std::ptr::null::<libc::c_void>();
+    // SAFETY: with this flag it takes no attributes, and makes nothing.
+    unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, none, 0_usize, VERSION) > 0 }
+}
+
 /// Makes a directory that any user may enter.
 pub fn public_directory() -> TempDir {
     let directory = TempDir::with_prefix("recorder-tests-").expect("there is room for tests");
