@@ -41,3 +41,7 @@ pub mod store;
 pub mod symbol;
 pub mod units;
 pub mod view;
+
+/// Every how many bytes tests cut what they read; an interpreter takes its time.
+#[cfg(test)]
+const CUT_STEP: usize = if cfg!(miri) { 61 } else { 1 };

@@ -74,7 +74,9 @@ mod tests {
 
     #[test]
     fn no_character_gets_through_that_acts_on_a_terminal() {
-        for character in ('\0'..=char::MAX).filter(|character| is_hostile(*character)) {
+        // An interpreter takes its time; most of them are among the first.
+        let last = if cfg!(miri) { '\u{2fff}' } else { char::MAX };
+        for character in ('\0'..=last).filter(|character| is_hostile(*character)) {
             assert!(
                 escape(&character.to_string())
                     .chars()

@@ -248,9 +248,12 @@ mod tests {
         assert_eq!(table.len(), (2, 0));
     }
 
+    /// How long; an interpreter takes its time.
+    const OPERATIONS_MAX: usize = if cfg!(miri) { 50 } else { 400 };
+
     proptest! {
         #[test]
-        fn behaves_as_two_queues(operations in prop::collection::vec((0_u32..8, 0_u8..3), 0..400)) {
+        fn behaves_as_two_queues(operations in prop::collection::vec((0_u32..8, 0_u8..3), 0..OPERATIONS_MAX)) {
             let mut table = Table::new(5, 4);
             let (mut live, mut dead) = (VecDeque::new(), VecDeque::new());
             let mut newest = [None; 8];

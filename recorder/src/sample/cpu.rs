@@ -130,6 +130,7 @@ pub(super) fn loadavg(text: &[u8], load: &mut Load) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::CUT_STEP;
 
     const BEFORE: &[u8] = b"cpu  100 0 50 800 50 0 0 0 0 0\n\
         cpu0 60 0 25 400 15 0 0 0 0 0\ncpu1 40 0 25 400 35 0 0 0 0 0\n\
@@ -203,7 +204,7 @@ mod tests {
                 samples(&[BEFORE, &text[..cut], NOW]);
             }
         }
-        for cut in 0..=NOW.len() {
+        for cut in (0..=NOW.len()).step_by(CUT_STEP) {
             samples(&[BEFORE, &NOW[..cut]]);
         }
     }

@@ -216,10 +216,14 @@ fn a_step_that_could_not_be_taken_is_due_again() {
     assert_eq!(controller.in_force(), [Saving::Argv]);
 }
 
+/// How often and how long; an interpreter takes its time.
+const SEEDS: u64 = if cfg!(miri) { 3 } else { 300 };
+const STEPS: usize = if cfg!(miri) { 300 } else { 2000 };
+
 /// Whatever is measured: one step at a time, in the declared order, none without cause, none without the measures for it.
 #[test]
 fn whatever_is_measured_the_order_is_kept() {
-    for seed in 1..=300_u64 {
+    for seed in 1..=SEEDS {
         let mut random = seed;
         let mut next = |below: u64| {
             random ^= random << 13;
@@ -235,7 +239,7 @@ fn whatever_is_measured_the_order_is_kept() {
         let mut controller = Controller::new(contract);
         let (mut in_force, mut second, mut changed) = (0_u32, 1, 0);
         let mut weather = 0;
-        for _ in 0..2000 {
+        for _ in 0..STEPS {
             second += 1;
             if next(40) == 0 {
                 weather = next(4);

@@ -46,8 +46,19 @@ const INVAL: BlockStatus = status("BLK_STS_INVAL", libc::EINVAL);
 const MOVED_IN: (u32, u32) = (6, 10);
 
 /// Version of the running kernel, whose records these are.
-static KERNEL: LazyLock<(u32, u32)> =
-    LazyLock::new(|| version(&rustix::system::uname().release().to_string_lossy()));
+static KERNEL: LazyLock<(u32, u32)> = LazyLock::new(|| version(&release()));
+
+#[cfg(not(miri))]
+fn release() -> String {
+    let system = rustix::system::uname();
+    system.release().to_string_lossy().into_owned()
+}
+
+/// The interpreter's `uname` writes its strings alone; a kernel, the bytes behind them as well.
+#[cfg(miri)]
+fn release() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default()
+}
 
 /// Returns major and minor of a release like "6.18.44-amd64"; what is no number is 0.
 fn version(release: &str) -> (u32, u32) {

@@ -30,12 +30,16 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// How often and how long; an interpreter takes its time.
+const CASES: u32 = if cfg!(miri) { 4 } else { 64 };
+const STEPS_MAX: usize = if cfg!(miri) { 30 } else { 300 };
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(CASES))]
 
     #[test]
     fn opened_joined_suppressed_overflow_and_limited_are_all_triggers(
-        steps in prop::collection::vec((step(), 0..2 * SECOND), 1..300),
+        steps in prop::collection::vec((step(), 0..2 * SECOND), 1..STEPS_MAX),
     ) {
         let mut config = config();
         config.limits.dumps_per_hour = 40;
