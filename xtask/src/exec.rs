@@ -29,6 +29,22 @@ pub fn exec(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Runs `command` after printing it, and returns what it writes to standard output. Its errors are shown as they come.
+///
+/// # Errors
+///
+/// If it cannot start or does not succeed, or writes what is no text; the message holds the whole command.
+pub fn output(command: &mut Command) -> Result<String> {
+    let shown = shown(command);
+    eprintln!("+ {shown}");
+    let output = command.stderr(Stdio::inherit()).output();
+    let output = output.with_context(|| format!("cannot run `{shown}`"))?;
+    if !output.status.success() {
+        bail!("`{shown}`: {}", output.status);
+    }
+    String::from_utf8(output.stdout).with_context(|| format!("`{shown}` writes no text"))
+}
+
 /// Becomes `command` after printing it. Returns, with the reason, only if that cannot start.
 pub fn replace(command: &mut Command) -> Error {
     let shown = shown(command);
