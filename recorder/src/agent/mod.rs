@@ -116,7 +116,8 @@ const LEARN_MAX: usize = 256;
 /// Memory that an agent needs beside its ring, most of it while it starts.
 const MEMORY_MIN: u64 = 48 << 20;
 
-/// Memory that is set aside for dumps: a fifth more than one takes when as many processes are known as can be.
+/// Memory that is set aside for dumps: a fifth more than one takes when as many ended processes are known as can be, and some
+/// hundred live. Where many thousands live a dump takes more, beside it.
 const RESERVE_BYTES: usize = 5 << 20;
 
 /// How long a file system may take to answer when the agent starts.
