@@ -485,6 +485,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         probes: &[probe],
         kernel: &kernel,
         throttled: &[],
+        skipped: &[],
         filtered: &[],
         evidence: &Evidence::default(),
         recovery: None,

@@ -378,6 +378,7 @@ impl Simulation {
             probes: &[],
             kernel: &job.kernel,
             throttled: &[],
+            skipped: &[],
             filtered: &[],
             evidence: &Evidence::default(),
             recovery: None,

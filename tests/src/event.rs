@@ -91,6 +91,29 @@ impl Json {
         }
     }
 
+    /// Returns how often, as a status says, the kernel did not run a program because the CPU was inside it already. Kernels from 7.0 on
+    /// do so where a probe is preempted; an emulated processor is slow enough for that to happen.
+    #[track_caller]
+    pub fn skipped(&self, program: &str) -> i128 {
+        self.count(&format!("skipped.{program}"))
+    }
+
+    /// Whether a status says that all is recorded but what the kernel skipped.
+    #[track_caller]
+    pub fn is_recording(&self) -> bool {
+        let is_skip = |reason: &Self| reason.str("code") == "skipped-events";
+        match self.str("state") {
+            "degraded" => self.all("reasons").iter().all(is_skip),
+            state => state == "recording",
+        }
+    }
+
+    /// Expects a status to say so.
+    #[track_caller]
+    pub fn expect_recording(&self) {
+        assert!(self.is_recording(), "it does not record: {self}");
+    }
+
     /// Returns the address at `path`, which is written "0x...".
     #[track_caller]
     pub fn address(&self, path: &str) -> u64 {

@@ -25,7 +25,7 @@ fn a_second_agent_is_refused() {
     );
     assert!(!refused.stderr.contains("panicked"), "{refused}");
     // The first one has not noticed.
-    agent.status().expect("state", "recording");
+    agent.status().expect_recording();
     agent.trigger("still there");
     assert_eq!(agent.stop().code(), Some(0));
 }
@@ -45,7 +45,7 @@ fn an_agent_starts_where_another_was_killed() {
     let leftover = dump.path().with_file_name(".leftover.mcap.tmp");
     fs::write(&leftover, b"half a dump").expect("the directory is ours");
     let mut second = Agent::start_in(directory.path(), &Options::default());
-    second.status().expect("state", "recording");
+    second.status().expect_recording();
     let lost = second.dump_where("the first one's ring", |incident| {
         incident.get("rule") == Some(&"recorder-died".into())
     });

@@ -291,7 +291,7 @@ fn garbage_and_a_billion_bytes_do_no_harm() {
         assert!(taken < 8 << 20, "{taken} bytes taken");
     }
     let status = agent.status();
-    status.expect("state", "recording");
+    status.expect_recording();
     let grown = status.number("usage.resident_bytes") - before;
     assert!(grown < 8 << 20, "{grown} bytes more");
     agent.trigger("still there");

@@ -194,7 +194,7 @@ fn every_result_has_a_json_form() {
     let path = dump.path().to_str().expect("a plain path");
 
     let status = agent.status();
-    status.expect("state", "recording");
+    status.expect_recording();
     assert!(status.number("started_unix_ns") > 0, "{status}");
     assert!(status.number("incidents.opened") >= 1, "{status}");
     assert!(status.number("dumps.written") >= 1, "{status}");

@@ -134,7 +134,7 @@ fn what_cannot_be_is_one_sentence_and_what_runs_goes_on() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    agent.status().expect("state", "recording");
+    agent.status().expect_recording();
     let crash = Program::workload().run(["segv-write", "0x1234"]);
     agent.dump_of(crash.pid());
 }

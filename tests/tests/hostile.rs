@@ -123,7 +123,12 @@ fn an_exec_storm_is_recorded_and_its_end_named() {
         assert_eq!(fatal.address("body.fault_address"), address);
         fatal.expect("body.process.exe", exe.as_str());
         let execs = dump.about("process.exec", storm.pid());
-        assert_eq!(execs.len(), EXECS + 1, "of {}", storm.pid());
+        let missing = EXECS as i128 + 1 - execs.len() as i128;
+        assert!(
+            (0..=status.skipped("process_exec")).contains(&missing),
+            "of {}: {missing} missing\n{status}",
+            storm.pid()
+        );
     }
 }
 
@@ -140,7 +145,7 @@ fn a_million_handled_faults_are_nothing() {
     assert_eq!(ended.exit_code(), Some(0));
     ended.lines[0].expect("handled", faults);
     let status = expect_healthy(&agent, before);
-    status.expect("state", "recording");
+    status.expect_recording();
     assert_eq!(lost(&status), 0, "{status}");
     let dump = agent.trigger("a million faults, all handled");
     assert_eq!(dump.about("signal.fatal", ended.pid()).len(), 0);
@@ -614,7 +619,7 @@ fn thousands_of_connections_and_half_requests_leave_room_for_who_asks() {
     }
     assert!(closed > held.len() / 2, "{closed} of {}", held.len());
     let status = expect_healthy(&agent, before);
-    status.expect("state", "recording");
+    status.expect_recording();
     drop(held);
     agent.trigger("still there");
     let descriptors = fs::read_dir(format!("/proc/{}/fd", agent.pid())).expect("it runs");

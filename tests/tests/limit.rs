@@ -57,7 +57,7 @@ fn memory_that_runs_short_is_told_and_what_is_killed_for_it_recorded() {
     status.expect("budget.cgroup.cgroup", name(&cgroup));
     status.expect("budget.cgroup.limit_bytes", LIMIT * MEBIBYTE);
     status.expect("budget.cgroup.is_short", false);
-    status.expect("state", "recording");
+    status.expect_recording();
     let used = u64::try_from(status.number("budget.cgroup.used_bytes")).expect("not below 0");
     assert!(used > RING * MEBIBYTE, "the ring is in it: {status}");
 
@@ -85,8 +85,7 @@ fn memory_that_runs_short_is_told_and_what_is_killed_for_it_recorded() {
     let kill = dump.only("oom.kill", neighbour.pid());
     kill.expect("body.memory_cgroup_id", cgroup.id());
     agent.wait_for_status("memory again", |status| {
-        !status.is_true("budget.cgroup.is_short")
-            && status.get("state") == Some(&"recording".into())
+        !status.is_true("budget.cgroup.is_short") && status.is_recording()
     });
     let dump = agent.trigger("there is memory again");
     let notes = dump.matching("recorder.note", "kind", &"memory".into());

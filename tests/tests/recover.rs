@@ -43,7 +43,7 @@ fn a_ring_is_recovered_by_hand_while_it_is_written_and_after_a_death() {
     let dump = recovered(&answer);
     dump.only("process.exit", exit.pid())
         .expect("body.exit_code", 37);
-    agent.status().expect("state", "recording");
+    agent.status().expect_recording();
 
     agent.signal(Signal::KILL);
     let kept = out.path().join("ring");

@@ -53,7 +53,7 @@ fn the_copy_on_disk_is_recovered_where_the_ring_is_gone() {
     assert_eq!(of_twin.mode() & 0o777, 0o600);
     assert_eq!(of_twin.len(), of_ring.len());
     let status = first.status();
-    status.expect("state", "recording");
+    status.expect_recording();
     status.expect("twin.path", twin.to_str().expect("plain"));
     status.expect("twin.interval_ns", 100_000_000);
     status.expect("twin.failures", 0);

@@ -317,6 +317,7 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
             commands: commands.clone(),
             teller: Arc::clone(&teller),
             number,
+            counters: Arc::clone(&counters),
             is_fallback,
             fallbacks: match is_fallback {
                 true => Vec::new(),

@@ -67,6 +67,7 @@ pub fn recover(path: &Path, directory: &Path, is_in_use: bool) -> Result<Recover
         probes: &[],
         kernel: &[],
         throttled: &[],
+        skipped: &[],
         filtered: &[],
         evidence: &Evidence::default(),
         recovery: Some(&found.recovery),

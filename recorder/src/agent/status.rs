@@ -82,12 +82,7 @@ impl StatusMaker {
             before_ns: saturating_ns(self.config.before),
             after_ns: saturating_ns(self.config.after),
             probes: self.probes.clone(),
-            skipped: self
-                .counters
-                .skipped()
-                .into_iter()
-                .filter(|(_, times)| *times > 0)
-                .collect(),
+            skipped: self.counters.skipped(now_boot_ns()).into_iter().collect(),
             lanes: Lane::ALL.map(|lane| of_lane(lane, &state)).into(),
             events: by_kind(&state.events),
             throttled: state.throttled,

@@ -13,13 +13,14 @@ use super::desk::Teller;
 use super::previous::{self, Found, Previous};
 use super::pstore;
 use crate::dump::{
-    self, Clocks, DumpInput, DumpWriter, Evidence, Grow, Host, Limits, Probe, Refusal, WriteError,
-    Written,
+    self, Clocks, DumpInput, DumpWriter, Evidence, Grow, Host, Limits, Probe, Refusal, Skipped,
+    WriteError, Written,
 };
 use crate::event::ClockPair;
 use crate::identity::{Directory, Naming};
 use crate::incident::Incident;
-use crate::ingest::{Commands, FrozenIncident, wall_clock_error};
+use crate::ingest::{Commands, FrozenIncident, now_boot_ns, wall_clock_error};
+use crate::kernel::Counters;
 use crate::reserve;
 use crate::ring::Abandoned;
 use crate::sandbox::Starter;
@@ -38,6 +39,7 @@ pub(super) struct Writer {
     pub(super) start: ClockPair,
     pub(super) config: Arc<Mutex<serde_json::Value>>,
     pub(super) probes: Vec<Probe>,
+    pub(super) counters: Arc<Counters>,
     /// How long a dump waits for its evidence.
     pub(super) evidence_patience: Duration,
     pub(super) commands: Commands,
@@ -227,6 +229,7 @@ impl Writer {
             // They went with the kernel side of it.
             kernel: &[],
             throttled: &[],
+            skipped: &[],
             filtered: &[],
             evidence: &evidence,
             recovery: Some(&found.recovery),
@@ -305,6 +308,7 @@ impl Writer {
             probes: &self.probes,
             kernel: &frozen.counters,
             throttled: &frozen.throttled,
+            skipped: &self.skipped(&incident),
             filtered: &frozen.filtered,
             evidence: &evidence,
             recovery: None,
@@ -313,6 +317,19 @@ impl Writer {
             enrich: &|body| names.enrich(body),
         };
         self.write_dump(dumps, &input)
+    }
+
+    /// Returns what the kernel may have skipped inside the window of an incident.
+    fn skipped(&self, incident: &Incident) -> Vec<Skipped> {
+        let counters = &self.counters;
+        let (since_boot_ns, skipped) =
+            counters.skipped_since(incident.window_start_boot_ns, now_boot_ns());
+        let skipped = skipped.into_iter().map(|(program, times)| Skipped {
+            program,
+            since_boot_ns,
+            times,
+        });
+        skipped.collect()
     }
 
     /// Returns what tells whether a dump may go on growing.

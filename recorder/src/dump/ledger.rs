@@ -6,7 +6,7 @@ use recorder_ebpf::abi::{self, EventKind, Header, KIND_SLOTS, Lane, LaneStats};
 
 use super::{
     Coverage, CpuCoverage, CpuLoss, CpuStats, DumpInput, Filtered, LANES, LaneCoverage, LaneLoss,
-    LossLedger, Shortfall, Throttled, Verdict,
+    LossLedger, Shortfall, Skipped, Throttled, Verdict,
     survey::{CpuSurvey, LaneSurvey, Span, Survey},
 };
 use crate::ring::LaneWindow;
@@ -77,7 +77,7 @@ impl Ledger {
                 .map(|(account, loss)| account.coverage(input, loss, &throttled))
                 .collect(),
         };
-        let verdict = verdict(&accounts, &losses, &coverage);
+        let verdict = verdict(&accounts, &losses, &coverage, input.skipped);
         Self {
             suspects: accounts.each_ref().map(Account::suspects),
             coverage,
@@ -85,6 +85,7 @@ impl Ledger {
                 verdict,
                 lanes: losses.into(),
                 throttled,
+                skipped: input.skipped.to_vec(),
             },
         }
     }
@@ -269,6 +270,7 @@ fn verdict(
     accounts: &[Account<'_>; LANES],
     losses: &[LaneLoss; LANES],
     coverage: &Coverage,
+    skipped: &[Skipped],
 ) -> Verdict {
     // What was not recorded yet is no loss of this recording.
     let lacks = |shortfall: &Shortfall| !matches!(shortfall, Shortfall::NotRecording { .. });
@@ -280,7 +282,7 @@ fn verdict(
         .iter()
         .any(|account| account.lane != Lane::Sample && account.stats.is_empty());
     let mut cpus = losses.iter().flat_map(|lane| &lane.cpus);
-    if blind || cpus.any(|cpu| cpu.missing_beside > 0) {
+    if blind || !skipped.is_empty() || cpus.any(|cpu| cpu.missing_beside > 0) {
         return Verdict::Unknown;
     }
     Verdict::Complete

@@ -242,6 +242,20 @@ pub struct LossLedger {
     /// Cgroups of which records were left out, because they wrote too many, inside the window or around it.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub throttled: Vec<Throttled>,
+    /// What the kernel may have skipped inside the window.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub skipped: Vec<Skipped>,
+}
+
+/// How often the kernel did not run a probe because the same CPU was already inside it: what it would have recorded is not there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skipped {
+    /// Name of its program: "process_exit".
+    pub program: String,
+    /// How often since then: when it was last looked at before the window, in nanoseconds since boot.
+    pub since_boot_ns: u64,
+    /// How often, until the dump was written.
+    pub times: u64,
 }
 
 /// What was left out of one cgroup that wrote too many records to one lane.

@@ -49,7 +49,7 @@ pub use file::{TEMPORARY_PREFIX, copy_file, remove_file, write_file};
 pub use metadata::{
     CLOCKS, CONFIG, COVERAGE, Chain, Clocks, Coverage, CpuCoverage, CpuLoss, DELIVERY, Derived,
     Filtered, HOST, Host, INCIDENT, LOSS, LaneCoverage, LaneLoss, Link, LossLedger, PROBES, Probe,
-    ProbeState, RECOVERY, Recovery, Refusal, Shortfall, Sidecar, Throttled, Verdict,
+    ProbeState, RECOVERY, Recovery, Refusal, Shortfall, Sidecar, Skipped, Throttled, Verdict,
 };
 pub use name::{DUMP_EXTENSION, SIDECAR_EXTENSION, SIGNATURE_EXTENSION, short_id};
 pub use names::{Original, beside_copy, with_names};
@@ -127,6 +127,8 @@ pub struct DumpInput<'a> {
     /// What was left out to keep to the budget.
     pub filtered: &'a [Filtered],
     /// What was collected beside the events.
+    /// What the kernel may have skipped inside the window.
+    pub skipped: &'a [Skipped],
     pub evidence: &'a Evidence,
     /// Of records that another agent left: what they were found in.
     pub recovery: Option<&'a Recovery>,

@@ -85,6 +85,7 @@ struct Case {
     is_low_on_space: bool,
     evidence: Evidence,
     filtered: Vec<Filtered>,
+    skipped: Vec<Skipped>,
 }
 
 impl Case {
@@ -121,6 +122,7 @@ impl Case {
             is_low_on_space: false,
             evidence: Evidence::default(),
             filtered: Vec::new(),
+            skipped: Vec::new(),
         }
     }
 
@@ -187,6 +189,7 @@ impl Case {
             probes: &[probe],
             kernel: &self.kernel,
             throttled: &[],
+            skipped: &self.skipped,
             filtered: &self.filtered,
             evidence: &self.evidence,
             recovery: None,
@@ -559,6 +562,20 @@ fn losses_of_a_cpu_without_records_leave_the_verdict_open() {
     let mut case = Case::new(Records::default());
     case.stats(Lane::Lifecycle, 9, 2);
     assert_eq!(case.dump().written.verdict, Verdict::Unknown);
+}
+
+#[test]
+fn what_the_kernel_may_have_skipped_leaves_the_verdict_open() {
+    let mut case = small();
+    assert_eq!(case.dump().written.verdict, Verdict::Complete);
+    case.skipped = vec![Skipped {
+        program: "process_exit".into(),
+        since_boot_ns: WINDOW.start() - 10,
+        times: 2,
+    }];
+    let dump = case.dump();
+    assert_eq!(dump.written.verdict, Verdict::Unknown);
+    assert_eq!(dump.sidecar.loss.skipped, case.skipped);
 }
 
 #[test]

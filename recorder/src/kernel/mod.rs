@@ -13,6 +13,7 @@ mod tasks;
 mod throttles;
 
 use std::os::fd::AsFd as _;
+use std::sync::Mutex;
 use std::thread;
 
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf};
@@ -198,6 +199,7 @@ impl Kernel {
         let counters = Counters {
             map: counters(&mut ebpf)?,
             programs: programs(&ebpf),
+            seen: Mutex::default(),
         };
         Ok(Self {
             rings,

@@ -224,6 +224,16 @@ fn missing(ledger: &LossLedger) -> Loss {
             "part of the window, as above; nothing inside what is covered".to_owned()
         }
         (Verdict::Lossy, _) => format!("{} ({})", plural(total, "record"), places.join(", ")),
+        (Verdict::Unknown, _) if !ledger.skipped.is_empty() => {
+            let skipped = ledger.skipped.iter();
+            let skipped: Vec<String> = skipped
+                .map(|one| format!("{} {}", escape(&one.program), plural(one.times, "time")))
+                .collect();
+            format!(
+                "not known: the kernel skipped {}, perhaps inside the window, as the CPU was inside it already",
+                skipped.join(", ")
+            )
+        }
         (Verdict::Unknown, _) => {
             "not known: records were lost, perhaps inside the window, or could not be counted"
                 .to_owned()
