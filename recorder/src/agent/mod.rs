@@ -141,6 +141,7 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
     config.validate()?;
     // Before anybody uses it.
     if !store::share_allocator() {
+    budget::map_large_blocks();
         warn("the catalog takes its memory from the system");
     }
     let limit = budget::limit_of_this_process();
@@ -194,6 +195,7 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
     budget::give_back_memory();
     lock_memory();
     set_aside();
+    budget::give_back_arenas();
     let counters = Arc::new(counters);
     let (frozen, incidents) = bounded(WRITER_QUEUE);
     let (tell, news) = bounded(NEWS_QUEUE);

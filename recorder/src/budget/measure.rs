@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::hint::black_box;
+use std::sync::Mutex;
+use std::thread;
 use std::time::Duration;
 
 use recorder_ebpf::abi::Lane;
@@ -22,6 +25,9 @@ const RECORD_NS: u64 = 1_000;
 const RUNS_MIN: u64 = 16;
 /// How long the kernel measures the probes at a time: it measures all of the host's, and that costs as well.
 pub const SLICE: Duration = Duration::from_millis(100);
+
+/// Arenas that may be left by threads of the start.
+const ARENAS: usize = 4;
 
 /// What a thread has used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,13 +143,49 @@ pub fn memory_bytes() -> u64 {
     }
 }
 
-/// Gives memory back that nobody uses: after the start, mostly that of the kernel's type information.
+/// Has each large block be a mapping of its own for as long as the process lives: one that grows leaves no hole, and one that is freed
+/// goes back at once. By itself the C library learns from the first of them to keep the next.
+pub fn map_large_blocks() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: the call takes two numbers.
+    unsafe {
+        // What it begins with; to set it ends the learning.
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 128 << 10);
+    }
+}
+
+/// Gives memory back that nobody uses.
 pub fn give_back_memory() {
     #[cfg(target_env = "gnu")]
     // SAFETY: the call takes one number and touches only memory that nobody uses.
     unsafe {
         libc::malloc_trim(0);
     }
+}
+
+/// Gives memory back that threads have used which are gone: after the start, mostly that of the kernel's type information.
+///
+/// [`give_back_memory`] leaves the ends of their arenas, which shorten themselves when a block of some length is freed.
+pub fn give_back_arenas() {
+    let all_started = Mutex::new(());
+    let freed_by_one = || {
+        let block = black_box(Vec::<u8>::with_capacity(96 << 10));
+        // Threads that are there together have an arena each.
+        drop(all_started.lock());
+        drop(block);
+    };
+    thread::scope(|scope| {
+        let _starting = all_started.lock();
+        for _ in 0..ARENAS {
+            // What cannot be given back is kept.
+            if thread::Builder::new()
+                .spawn_scoped(scope, freed_by_one)
+                .is_err()
+            {
+                break;
+            }
+        }
+    });
 }
 
 /// What the probes took while they were measured.
@@ -234,7 +276,7 @@ mod tests {
             }
             threads.by_name()
         };
-        let thread = std::thread::Builder::new().name("samples".into());
+        let thread = thread::Builder::new().name("samples".into());
         let threads = thread.spawn(burn).expect("a thread").join();
         let threads = threads.expect("it ends");
         let own = threads.iter().find(|thread| thread.name == "samples");

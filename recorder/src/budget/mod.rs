@@ -27,7 +27,7 @@ use recorder_ebpf::abi::NoteKind;
 pub use contract::{Contract, Resource, Share};
 pub use controller::{Cause, Change, Controller, Measure};
 pub use limit::{CgroupMemory, limit_of_this_process};
-pub use measure::give_back_memory;
+pub use measure::{give_back_arenas, give_back_memory, map_large_blocks};
 
 /// Time from one measure to the next.
 const INTERVAL: Duration = Duration::from_secs(1);
