@@ -4,6 +4,9 @@ use std::hash::Hash;
 
 use ahash::HashMap;
 
+/// Slots that there is room for from the start: with fewer, what grows leaves holes in memory. They take no page before they are used.
+const SLOTS: usize = 1 << 11;
+
 /// No slot.
 const NONE: u32 = u32::MAX;
 
@@ -27,10 +30,16 @@ pub(super) struct Table<K, V> {
 
 #[derive(Debug)]
 struct Slot<K, V> {
-    entry: Option<(K, V)>,
-    is_dead: bool,
+    entry: Option<Entry<K, V>>,
     before: u32,
     after: u32,
+}
+
+#[derive(Debug)]
+struct Entry<K, V> {
+    key: K,
+    value: V,
+    is_dead: bool,
 }
 
 /// Slots in the order in which they came.
@@ -51,7 +60,7 @@ impl<K: Copy + Eq + Hash, V> Table<K, V> {
     pub(super) fn new(live_max: u32, dead_max: u32) -> Self {
         assert!(live_max > 0 && dead_max > 0, "there is room for something");
         Self {
-            slots: Vec::new(),
+            slots: Vec::with_capacity(SLOTS),
             index: HashMap::default(),
             free: NONE,
             live: EMPTY,
@@ -64,13 +73,13 @@ impl<K: Copy + Eq + Hash, V> Table<K, V> {
     /// Returns the value of a key, dead or alive.
     pub(super) fn get(&self, key: &K) -> Option<&V> {
         let slot = self.slots.get(*self.index.get(key)? as usize)?;
-        slot.entry.as_ref().map(|(_, value)| value)
+        slot.entry.as_ref().map(|entry| &entry.value)
     }
 
     /// Returns the value of a key, dead or alive.
     pub(super) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
         let slot = self.slots.get_mut(*self.index.get(key)? as usize)?;
-        slot.entry.as_mut().map(|(_, value)| value)
+        slot.entry.as_mut().map(|entry| &mut entry.value)
     }
 
     /// Adds a live value. One that had the key is dead from now on.
@@ -80,8 +89,11 @@ impl<K: Copy + Eq + Hash, V> Table<K, V> {
             self.remove(self.live.first);
         }
         let at = self.take_slot();
-        self.slots[at as usize].entry = Some((key, value));
-        self.slots[at as usize].is_dead = false;
+        self.slots[at as usize].entry = Some(Entry {
+            key,
+            value,
+            is_dead: false,
+        });
         self.append(at, false);
         self.index.insert(key, at);
     }
@@ -91,14 +103,16 @@ impl<K: Copy + Eq + Hash, V> Table<K, V> {
         let Some(&at) = self.index.get(key) else {
             return;
         };
-        if self.slots[at as usize].is_dead {
+        if self.slots[at as usize].is_dead() {
             return;
         }
         if self.dead.len == self.dead_max {
             self.remove(self.dead.first);
         }
         self.unlink(at);
-        self.slots[at as usize].is_dead = true;
+        if let Some(entry) = &mut self.slots[at as usize].entry {
+            entry.is_dead = true;
+        }
         self.append(at, true);
     }
 
@@ -111,8 +125,8 @@ impl<K: Copy + Eq + Hash, V> Table<K, V> {
     ) -> Option<usize> {
         let end = from.saturating_add(count).min(self.slots.len());
         for slot in self.slots.get(from..end).unwrap_or_default() {
-            if let Some((key, value)) = &slot.entry {
-                each(key, value);
+            if let Some(entry) = &slot.entry {
+                each(&entry.key, &entry.value);
             }
         }
         (end < self.slots.len()).then_some(end)
@@ -140,7 +154,6 @@ impl<K: Copy + Eq + Hash, V> Table<K, V> {
         let at = self.slots.len() as u32;
         self.slots.push(Slot {
             entry: None,
-            is_dead: false,
             before: NONE,
             after: NONE,
         });
@@ -152,10 +165,10 @@ impl<K: Copy + Eq + Hash, V> Table<K, V> {
         let slot = &mut self.slots[at as usize];
         slot.after = self.free;
         self.free = at;
-        if let Some((key, _)) = slot.entry.take()
-            && self.index.get(&key) == Some(&at)
+        if let Some(entry) = slot.entry.take()
+            && self.index.get(&entry.key) == Some(&at)
         {
-            self.index.remove(&key);
+            self.index.remove(&entry.key);
         }
     }
 
@@ -181,7 +194,7 @@ impl<K: Copy + Eq + Hash, V> Table<K, V> {
     fn unlink(&mut self, at: u32) {
         let slot = &self.slots[at as usize];
         let (before, after) = (slot.before, slot.after);
-        let list = if slot.is_dead {
+        let list = if slot.is_dead() {
             &mut self.dead
         } else {
             &mut self.live
@@ -199,6 +212,12 @@ impl<K: Copy + Eq + Hash, V> Table<K, V> {
         if after != NONE {
             self.slots[after as usize].before = before;
         }
+    }
+}
+
+impl<K, V> Slot<K, V> {
+    fn is_dead(&self) -> bool {
+        self.entry.as_ref().is_some_and(|entry| entry.is_dead)
     }
 }
 
