@@ -5,6 +5,9 @@
 //! which is present and locked from the start: a thread does so while it holds what [`here`] returns. Whoever does not uses the
 //! system's allocator; so does a dump that needs more than there is, which is counted.
 //!
+//! What a dump needs grows with what it has to know by name: who knows how much that is says so with [`want`], and a thread that
+//! nobody waits for sees to it with [`grow`], long before there is a dump. It is not given back.
+//!
 //! Blocks come from a two-level segregated fit, which takes the same short time however full it is, behind a lock.
 
 #![expect(unsafe_code, reason = "allocators are unsafe")]
@@ -21,8 +24,8 @@ use rlsf::Tlsf;
 use rustix::mm::{MapFlags, ProtFlags, mlock, mmap_anonymous};
 use serde::{Deserialize, Serialize};
 
-/// Classes of sizes: from 32 bytes to 64 MiB, each in 32 steps.
-type Blocks = Tlsf<'static, u32, u32, 21, 32>;
+/// Classes of sizes: from 32 bytes up, each in 32 steps. With a largest one, what is added would not become one piece with what there is.
+type Blocks = Tlsf<'static, u64, u32, 59, 32>;
 
 /// The allocator of the program.
 #[derive(Debug)]
@@ -60,34 +63,94 @@ static RESERVE: Mutex<Reserve> = Mutex::new(Reserve {
     },
 });
 
-/// Where it is: blocks between these addresses are its own. Both are written once, before there is any such block.
+/// Where it is and may grow to: blocks between these addresses are its own. Both are written once, before there is any such block.
 static START: AtomicUsize = AtomicUsize::new(0);
 static END: AtomicUsize = AtomicUsize::new(0);
+
+/// Bytes that are wanted in all.
+static WANTED: AtomicUsize = AtomicUsize::new(0);
+
+/// By how much it grows at least: as many pages are mapped at once.
+const STEP: usize = 256 << 10;
 
 thread_local! {
     /// How many [`Here`] this thread holds.
     static HELD: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Sets memory aside, once in the life of the process.
+/// Sets memory aside, once in the life of the process: `bytes` of it, a multiple of a page, which may [`grow`] to `most`.
 ///
 /// # Errors
 ///
 /// What the kernel reports if there is not so much, or some is set aside already.
-pub fn fill(bytes: usize) -> io::Result<()> {
+pub fn fill(bytes: usize, most: usize) -> io::Result<()> {
     let mut reserve = locked();
-    if reserve.usage.bytes > 0 {
-        return Err(io::ErrorKind::AlreadyExists.into());
+    if reserve.usage.bytes > 0 || bytes > most {
+        return Err(io::ErrorKind::InvalidInput.into());
     }
-    let protection = ProtFlags::READ | ProtFlags::WRITE;
-    let flags = MapFlags::PRIVATE | MapFlags::POPULATE;
     // SAFETY: with a null hint and without `FIXED` the kernel picks addresses that nothing uses.
-    let base = unsafe { mmap_anonymous(ptr::null_mut(), bytes, protection, flags) }?;
+    let start = unsafe {
+        mmap_anonymous(
+            ptr::null_mut(),
+            most,
+            ProtFlags::empty(),
+            MapFlags::PRIVATE | MapFlags::NORESERVE,
+        )
+    }?;
+    START.store(start.addr(), Relaxed);
+    END.store(start.addr() + most, Relaxed);
+    // SAFETY: these are the first of the addresses that were just got.
+    let memory = unsafe { provide(start.cast(), bytes) }?;
+    // SAFETY: it is writable, nobody else uses it, and it is never given back.
+    unsafe { reserve.blocks.insert_free_block_ptr(memory) };
+    reserve.usage.bytes = bytes as u64;
+    Ok(())
+}
+
+/// Says how many bytes a dump may need from now on.
+pub fn want(bytes: usize) {
+    WANTED.store(bytes, Relaxed);
+}
+
+/// Sets more aside if more is wanted, as far as it may grow. Only one thread may do so.
+///
+/// # Errors
+///
+/// What the kernel reports if there is not so much.
+pub fn grow() -> io::Result<()> {
+    let now = locked().usage.bytes as usize;
+    let start = START.load(Relaxed);
+    let wanted = WANTED.load(Relaxed).next_multiple_of(STEP);
+    let wanted = wanted.min(END.load(Relaxed) - start);
+    if now == 0 || wanted <= now {
+        return Ok(());
+    }
+    // Whoever allocates meanwhile does not wait for it.
+    let behind = ptr::with_exposed_provenance_mut(start + now);
+    // SAFETY: these addresses were got at the beginning, lie behind what is in use, and nobody else grows it.
+    let more = unsafe { provide(behind, wanted - now) }?;
+    let mut reserve = locked();
+    // SAFETY: it is writable, nobody else uses it, and it is never given back; it begins where what there was ends.
+    unsafe { reserve.blocks.append_free_block_ptr(more) };
+    reserve.usage.bytes = wanted as u64;
+    Ok(())
+}
+
+/// Puts memory at these addresses, present and, where that is allowed, locked.
+///
+/// # Safety
+///
+/// They are of a mapping of the caller's own, and nothing uses what is there.
+unsafe fn provide(at: *mut u8, bytes: usize) -> io::Result<NonNull<[u8]>> {
+    let protection = ProtFlags::READ | ProtFlags::WRITE;
+    let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::POPULATE;
+    // SAFETY: the caller promises that nothing is lost by it.
+    let base = unsafe { mmap_anonymous(at.cast(), bytes, protection, flags) }?;
     // SAFETY: where the pages of the mapping are changes nothing about what they hold. Best effort, as for the ring.
     let _ = unsafe { mlock(base, bytes) };
+    base.expose_provenance();
     let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-    reserve.add(NonNull::slice_from_raw_parts(base, bytes));
-    Ok(())
+    Ok(NonNull::slice_from_raw_parts(base, bytes))
 }
 
 /// Lets this thread allocate from what is set aside, until what is returned is dropped.
@@ -117,15 +180,6 @@ fn is_mine(block: *mut u8) -> bool {
 }
 
 impl Reserve {
-    /// Takes in memory that nobody else uses, for ever.
-    fn add(&mut self, memory: NonNull<[u8]>) {
-        START.store(memory.addr().get(), Relaxed);
-        END.store(memory.addr().get() + memory.len(), Relaxed);
-        // SAFETY: it is `memory`, which is writable and never given back.
-        unsafe { self.blocks.insert_free_block_ptr(memory) };
-        self.usage.bytes = memory.len() as u64;
-    }
-
     fn allocate(&mut self, layout: Layout) -> *mut u8 {
         match self.blocks.allocate(layout) {
             Some(block) => {
@@ -221,13 +275,14 @@ mod tests {
     use super::*;
 
     const BYTES: usize = 1 << 20;
+    const MOST: usize = 2 << 20;
 
     /// The tests of this module share the one reserve there is, and take turns.
     fn filled() -> MutexGuard<'static, ()> {
         static TURN: Mutex<()> = Mutex::new(());
         static FILLED: Once = Once::new();
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        FILLED.call_once(|| fill(BYTES).expect("there is so much memory"));
+        FILLED.call_once(|| fill(BYTES, MOST).expect("there is so much memory"));
         turn
     }
 
@@ -271,7 +326,34 @@ mod tests {
         free(outside, 100);
         free(after, 100);
         assert_eq!(usage().used, before.used);
-        assert!(fill(BYTES).is_err(), "once");
+        assert!(fill(BYTES, MOST).is_err(), "once");
+    }
+
+    #[test]
+    fn it_grows_as_far_as_it_may_and_keeps_what_is_in_it() {
+        let _turn = filled();
+        let _held = here();
+        let small = allocate(64);
+        // SAFETY: it has so many bytes.
+        unsafe { small.write_bytes(7, 64) };
+        let before = usage().bytes;
+        want(0);
+        grow().expect("there is nothing to do");
+        assert_eq!(usage().bytes, before);
+        want(100 * MOST);
+        for _ in 0..2 {
+            grow().expect("there is so much memory");
+            assert_eq!(usage().bytes, MOST as u64);
+        }
+        // More than there was at first, and in one piece.
+        let large = allocate(BYTES * 3 / 2);
+        assert!(is_mine(large));
+        // SAFETY: it has so many bytes.
+        unsafe { large.write_bytes(9, BYTES * 3 / 2) };
+        // SAFETY: it has so many bytes, all written.
+        assert!((0..64).all(|at| unsafe { small.add(at).read() } == 7));
+        free(large, BYTES * 3 / 2);
+        free(small, 64);
     }
 
     #[test]
@@ -283,18 +365,18 @@ mod tests {
         // SAFETY: it has so many bytes.
         unsafe { small.write_bytes(7, 64) };
         // SAFETY: it came for this layout, and the size is not too large.
-        let large = unsafe { Allocator.realloc(small, layout(64), 2 * BYTES) };
+        let large = unsafe { Allocator.realloc(small, layout(64), 2 * MOST) };
         assert!(is_mine(small) && !large.is_null() && !is_mine(large));
         // SAFETY: the first bytes were copied.
         assert!((0..64).all(|at| unsafe { large.add(at).read() } == 7));
-        assert_eq!(usage().beside, before.beside + 2 * BYTES as u64);
+        assert_eq!(usage().beside, before.beside + 2 * MOST as u64);
         assert_eq!(usage().used, before.used, "the small one went back");
         // SAFETY: it came for this layout.
         let fresh = unsafe { Allocator.alloc_zeroed(layout(4096)) };
         // SAFETY: it has so many bytes, all written.
         assert!((0..4096).all(|at| unsafe { fresh.add(at).read() } == 0));
         free(fresh, 4096);
-        free(large, 2 * BYTES);
+        free(large, 2 * MOST);
         assert_eq!(usage().used, before.used);
     }
 
@@ -350,6 +432,6 @@ mod tests {
             free(ptr::with_exposed_provenance_mut(one.0), one.1);
         }
         assert_eq!(usage().used, before.used);
-        assert!(usage().peak <= BYTES as u64);
+        assert!(usage().peak <= MOST as u64);
     }
 }

@@ -3,10 +3,12 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use jiff::Timestamp;
 use recorder_tests::{
     Agent, Dump, Json, Need, Options, Output, Program, output, python_script, ready, recorder,
+    wait_for,
 };
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -431,5 +433,25 @@ fn dumps_are_written_from_memory_that_is_set_aside() {
         status.number("dumps.reserve.bytes"),
         status.number("dumps.reserve.peak"),
     );
+    println!("with 20,000 processes that ended: {peak} of {set_aside} bytes");
     assert!(0 < at_first && at_first < peak && peak <= set_aside);
+
+    // It lives for as long as its stdin is open.
+    let mut crowd = Program::workload().command(["crowd", "6000"]);
+    let crowd = crowd.stdin(Stdio::piped()).spawn();
+    let mut crowd = crowd.expect("it can be started");
+    wait_for("more is set aside", || {
+        agent.status().number("dumps.reserve.bytes") > set_aside
+    });
+    agent.trigger("a crowd");
+    let status = agent.status();
+    status.expect("dumps.reserve.beside", 0);
+    let (grown, higher) = (
+        status.number("dumps.reserve.bytes"),
+        status.number("dumps.reserve.peak"),
+    );
+    println!("with 6,000 that live, too: {higher} of {grown} bytes");
+    drop(crowd.stdin.take());
+    crowd.wait().expect("it ends");
+    assert!(peak < higher && higher <= grown);
 }

@@ -65,7 +65,7 @@ use tokio::sync::oneshot;
 use crate::api;
 use crate::budget;
 use crate::config::{Paths, RecordConfig, Seconds, saturating_ns};
-use crate::dump::{Limits, ProbeState};
+use crate::dump::{Limits, ProbeState, RESERVE_BYTES};
 use crate::evidence::{Collectors, EvidenceConfig};
 use crate::export::Envelope;
 use crate::harmless::escape;
@@ -116,9 +116,8 @@ const LEARN_MAX: usize = 256;
 /// Memory that an agent needs beside its ring, most of it while it starts.
 const MEMORY_MIN: u64 = 48 << 20;
 
-/// Memory that is set aside for dumps: a fifth more than one takes when as many ended processes are known as can be, and some
-/// hundred live. Where many thousands live a dump takes more, beside it.
-const RESERVE_BYTES: usize = 5 << 20;
+/// What the memory that is set aside for dumps grows to at most, with the processes and cgroups that are known.
+const RESERVE_BYTES_MAX: usize = 32 << 20;
 
 /// How long a file system may take to answer when the agent starts.
 const START_PATIENCE: Duration = Duration::from_secs(5);
@@ -139,9 +138,9 @@ const NICENESS_LAST: i32 = 19;
 /// If recording cannot begin.
 pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
     config.validate()?;
+    budget::map_large_blocks();
     // Before anybody uses it.
     if !store::share_allocator() {
-    budget::map_large_blocks();
         warn("the catalog takes its memory from the system");
     }
     let limit = budget::limit_of_this_process();
@@ -193,9 +192,9 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
         attachment,
     } = loaded?;
     budget::give_back_memory();
+    budget::give_back_arenas();
     lock_memory();
     set_aside();
-    budget::give_back_arenas();
     let counters = Arc::new(counters);
     let (frozen, incidents) = bounded(WRITER_QUEUE);
     let (tell, news) = bounded(NEWS_QUEUE);
@@ -315,11 +314,11 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
             start,
             config: Arc::clone(&described),
             probes: probes.clone(),
+            counters: Arc::clone(&counters),
             evidence_patience: config.evidence_grace,
             commands: commands.clone(),
             teller: Arc::clone(&teller),
             number,
-            counters: Arc::clone(&counters),
             is_fallback,
             fallbacks: match is_fallback {
                 true => Vec::new(),
@@ -456,7 +455,8 @@ pub fn run(paths: &Paths, config: &RecordConfig, load: Load) -> Result<()> {
     served
 }
 
-/// Tells the data plane of processes that no record shows, until it is told to stop.
+/// Tells the data plane of processes that no record shows, and sets aside what a dump takes to name them all, until it is told to
+/// stop.
 fn look_around(mut look: Look, commands: &Commands, stopped: &Receiver<()>) {
     while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(LOOK_INTERVAL) {
         // The next look is as good as this one.
@@ -464,6 +464,8 @@ fn look_around(mut look: Look, commands: &Commands, stopped: &Receiver<()>) {
         for some in new.chunks(LEARN_MAX) {
             commands.send(Command::Learn(some.to_vec()));
         }
+        // What it cannot get now it may get next time; what a dump lacks is counted.
+        let _ = reserve::grow();
     }
 }
 
@@ -610,7 +612,7 @@ fn lock_memory() {
 
 /// Sets memory aside for dumps. Without it, they are written with what the system gives.
 fn set_aside() {
-    if let Err(error) = reserve::fill(RESERVE_BYTES) {
+    if let Err(error) = reserve::fill(RESERVE_BYTES, RESERVE_BYTES_MAX) {
         warn(&format!("no memory is set aside for dumps: {error}"));
     }
 }

@@ -119,6 +119,7 @@ impl Writer {
             if self.is_fallback {
                 // What is set aside is enough for one writer.
                 dumps = DumpWriter::default();
+                self.directory = Directory::default();
             }
             let is_written = outcome.is_ok();
             // Who waits for it may be gone: then the agent ends.

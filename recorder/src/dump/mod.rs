@@ -62,6 +62,12 @@ use crate::{
     ring::{LaneWindow, Window},
 };
 
+/// Most bytes that writing a dump takes beside its [`Directory`]: chunks and what compresses them, and the catalog's pages.
+pub const WRITER_BYTES: usize = 5 << 19;
+/// Bytes that are set aside for dumps at the start: enough, too, for the names of as many ended processes as can be known, and of some
+/// hundred that live.
+pub const RESERVE_BYTES: usize = WRITER_BYTES + (7 << 18);
+
 const LANES: usize = Lane::ALL.len();
 
 /// The records that a dump is made from.
@@ -124,11 +130,11 @@ pub struct DumpInput<'a> {
     pub kernel: &'a [CpuStats],
     /// Cgroups of which records were left out.
     pub throttled: &'a [Throttled],
+    /// What the kernel may have skipped inside the window.
+    pub skipped: &'a [Skipped],
     /// What was left out to keep to the budget.
     pub filtered: &'a [Filtered],
     /// What was collected beside the events.
-    /// What the kernel may have skipped inside the window.
-    pub skipped: &'a [Skipped],
     pub evidence: &'a Evidence,
     /// Of records that another agent left: what they were found in.
     pub recovery: Option<&'a Recovery>,

@@ -11,10 +11,18 @@ use recorder_ebpf::abi::{
 use super::placement::Place;
 use super::program::Programs;
 use super::users::Users;
-use super::{CgroupKey, FileId, Identities, Page, Placement, Process, Program, exec_and_exe, met};
+use super::{
+    CgroupKey, DEAD_MAX, FileId, Identities, Page, Placement, Process, Program, exec_and_exe, met,
+};
 use crate::event::{Body, Event, name_of_bytes, path_of_names, proto, unless_unset};
 use crate::incident::{NamedSubject, Subject};
 use crate::kernel::Hierarchies;
+
+/// What the names that a cgroup's path holds take: a unit, a container and a pod, none of which has them all.
+const PLACE_BYTES: usize = 192;
+
+/// Processes that there is room for in any case: as many ended ones as can be known, and some hundred that live.
+const PROCESSES: usize = DEAD_MAX as usize + 1024;
 
 /// Most ancestors of a process that are named.
 const ANCESTORS_MAX: usize = 16;
@@ -82,22 +90,39 @@ impl Directory {
         directory
     }
 
-    /// Forgets everything, and reads what the host has: for the next dump.
+    /// Forgets everything, and reads what the host has: for the next dump. Room for processes stays, as it is wanted in one piece.
     pub fn begin(&mut self) {
-        self.processes = Vec::new();
-        self.first = HashMap::default();
+        self.processes.clear();
+        self.first.clear();
         self.cgroups = HashMap::default();
         self.programs = Programs::default();
         self.users.refresh();
         self.hierarchies = Hierarchies::of_host();
     }
 
+    /// Returns the most bytes that one may take with what is derived from it, of that many processes, cgroups and programs.
+    pub(super) fn bytes_of(processes: usize, cgroups: usize, programs: usize) -> usize {
+        // As the standard library has it: a power of two that is full to seven eighths, and a byte for each.
+        let slots = |len: usize| (len + len / 7 + 1).next_power_of_two();
+        // Those that are not made at once hold half of what they held before while they grow.
+        let grown = |len, bytes: usize| slots(len) * (bytes + 1) * 3 / 2;
+        (processes + processes / 16) * size_of::<Process>()
+            + slots(processes) * (size_of::<(u32, u32)>() + 1)
+            + grown(cgroups, size_of::<(CgroupKey, Arc<str>)>())
+            + grown(cgroups, size_of::<(CgroupKey, Option<Place>)>())
+            + cgroups * PLACE_BYTES
+            + grown(programs, size_of::<(u64, Arc<Program>)>())
+            + programs * size_of::<Arc<Program>>()
+    }
+
     /// Takes in a page.
     pub fn add(&mut self, page: Page) {
-        if self.processes.is_empty() {
+        if self.processes.is_empty() && self.processes.capacity() < page.processes_in_all {
             // They are the most of it: room that is doubled now and then is twice as much.
             let more = page.processes_in_all / 16;
-            self.processes.reserve_exact(page.processes_in_all + more);
+            self.processes = Vec::new();
+            self.processes
+                .reserve_exact((page.processes_in_all + more).max(PROCESSES));
         }
         self.processes.extend(page.processes);
         self.cgroups.extend(page.cgroups);
@@ -110,7 +135,8 @@ impl Directory {
     pub fn finish(&mut self) {
         self.processes
             .sort_unstable_by_key(|process| (process.pid, process.start_boot_ns));
-        self.first = HashMap::default();
+        self.first.clear();
+        self.first.reserve(self.processes.len());
         for (at, process) in (0..).zip(&self.processes) {
             self.first.entry(process.pid).or_insert(at);
         }
@@ -152,7 +178,8 @@ pub struct Learnt {
 /// What executed inside the window is named by its own record, whatever the tables have forgotten.
 pub struct Naming<'a> {
     directory: &'a Directory,
-    /// Every process that has executed and not ended, as its last exec says, by pid.
+    /// Every process that has executed and not ended, as its last exec says, by pid; but those that the directory knows to run
+    /// that.
     running: HashMap<u32, Process>,
     /// Cgroups that were made inside the window.
     cgroups: HashMap<CgroupKey, Arc<str>>,
@@ -231,6 +258,10 @@ impl<'a> Naming<'a> {
 
     fn see(&mut self, header: &Header, record: &[u8]) {
         match EventKind::from_number(header.kind) {
+            // The directory says it, and when it ended.
+            Some(EventKind::ProcessExec) if self.is_last_exec(header) => {
+                self.running.remove(&header.tgid);
+            }
             Some(EventKind::ProcessExec) => match self.executed(header, record) {
                 Some(process) => drop(self.running.insert(header.tgid, process)),
                 None => drop(self.running.remove(&header.tgid)),
@@ -246,6 +277,12 @@ impl<'a> Naming<'a> {
             }
             _ => {}
         }
+    }
+
+    /// Whether an exec is what the directory says the process runs.
+    fn is_last_exec(&self, header: &Header) -> bool {
+        let known = self.directory.process(header.tgid, header.start_boot_ns);
+        known.is_some_and(|known| known.exec_boot_ns == header.boot_ns && known.exe.is_some())
     }
 
     /// Returns what an exec says.

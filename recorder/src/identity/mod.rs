@@ -323,6 +323,13 @@ impl Identities {
         page
     }
 
+    /// Returns the most bytes that a [`Directory`] of all this may take, while a dump is written.
+    pub fn directory_bytes(&self) -> usize {
+        let all = |(live, dead): (u32, u32)| live as usize + dead as usize;
+        let (processes, cgroups) = (all(self.processes.len()), all(self.cgroups.len()));
+        Directory::bytes_of(processes, cgroups, self.programs.len())
+    }
+
     /// Returns how many living and how many dead processes are known.
     pub fn processes(&self) -> (u32, u32) {
         self.processes.len()

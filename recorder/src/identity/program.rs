@@ -180,6 +180,11 @@ impl Programs {
             .insert(self.key(&program.path, program.file), program);
     }
 
+    /// Returns how many there are.
+    pub(super) fn len(&self) -> usize {
+        self.known.len()
+    }
+
     /// Returns all of them.
     pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Program>> {
         self.known.values()

@@ -35,7 +35,7 @@ pub use samples::{Ask, Asked, Inlet, Outlet, SAMPLE_BYTES_MAX, samples};
 pub use tap::{Batch, Spout, Tap, tap};
 
 use crate::budget::Change;
-use crate::dump::{CpuStats, Filtered, Throttled};
+use crate::dump::{CpuStats, Filtered, RESERVE_BYTES, Throttled, WRITER_BYTES};
 use crate::event::{ClockPair, Event};
 use crate::evidence::{Collection, Collectors};
 use crate::identity::{Directory, Identities, Naming};
@@ -274,9 +274,19 @@ impl DataPlane {
             self.flight.tap.flush();
             if self.throttle_watch.is_due(now_boot_ns()) {
                 self.look_at_throttles();
+                self.want_memory();
             }
         }
         self.answer_to_the_end();
+    }
+
+    /// Says how much memory a dump may need now.
+    fn want_memory(&self) {
+        let names = self.identities.directory_bytes();
+        if WRITER_BYTES + names > RESERVE_BYTES {
+            // All of it once more: tables are wanted in one piece, and what there is may be in several.
+            reserve::want(RESERVE_BYTES + names);
+        }
     }
 
     /// Names processes for as long as the writer of dumps asks: it has windows left.
