@@ -517,7 +517,7 @@ fn fifty_tails_and_a_stuck_one_cost_recording_nothing_in_a_storm() {
 /// Reads a stream until it says what was lost and pauses; chunks' own lengths stay in the text.
 fn read_until_told(stream: &mut UnixStream) -> String {
     stream
-        .set_read_timeout(Some(Duration::from_secs(3)))
+        .set_read_timeout(Some(patience(Duration::from_secs(3))))
         .expect("a time");
     let mut text = Vec::new();
     let mut block = vec![0; 1 << 16];

@@ -502,15 +502,15 @@ fn a_plan_says_what_a_window_costs() {
         return;
     }
     let agent = Agent::start_with(&quick(&[]));
-    Program::workload().run(["flood", "20000"]);
-    let arguments = ["plan", "--seconds", "1", "--window", "10m", "--json"];
+    Program::workload().run(["flood", "2000"]);
+    // However slow the machine is, it has not room for so long at this rate.
+    let arguments = ["plan", "--seconds", "1", "--window", "12h", "--json"];
     let plan = agent.run(arguments).expect_code(0).json();
     plan.expect("measured_by", "agent");
-    plan.expect("wanted_seconds", 600.0);
+    plan.expect("wanted_seconds", 43_200.0);
     let lanes = plan.all("lanes");
     assert_eq!(lanes.len(), 3);
     let lifecycle = &lanes[1];
-    // Twice 20,000 processes since it started.
     assert!(
         lifecycle.number("wanted_bytes") > lifecycle.number("budget_bytes"),
         "{plan}"

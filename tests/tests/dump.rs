@@ -384,7 +384,7 @@ fn a_dump_has_a_size_that_it_does_not_exceed() {
     });
     // Far more than fits.
     assert_eq!(
-        Program::workload().run(["flood", "40000"]).exit_code(),
+        Program::workload().run(["flood", "25000"]).exit_code(),
         Some(0)
     );
     let ended = Program::workload().run(["segv-write", "0x1234"]);

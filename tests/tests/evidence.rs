@@ -158,7 +158,14 @@ fn collectors_that_misbehave_are_contained_and_reported() {
          [[collector]]\nname = \"greedy\"\ncommand = [\"awk\", \"BEGIN { x = 1; while (1) x = x x }\"]\nmemory = \"64MiB\"\n",
     );
     // The exits of collectors are not watched either.
-    let agent = Agent::start_with(&configured.options(&["--watch", "sh", "--watch", "yes"]));
+    let agent = Agent::start_with(&configured.options(&[
+        "--watch",
+        "sh",
+        "--watch",
+        "yes",
+        "--evidence-grace",
+        "60s",
+    ]));
     let dump = agent.trigger("misbehaving");
 
     let hangs = report(&dump, "hangs");

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use recorder_tests::host::guest;
 use recorder_tests::{Agent, Dump, Ended, Need, Options, Program, ready};
 use rustix::process::Signal;
 
@@ -27,7 +28,8 @@ fn a_hundred_crashes_are_one_dump_with_a_count() {
         return;
     }
     let agent = Agent::start_with(&Options {
-        cooldown: "3s",
+        // All crash within it.
+        cooldown: if guest::is_one() { "9s" } else { "3s" },
         ..Options::default()
     });
     let program = Program::named("crash-loop");
@@ -64,7 +66,7 @@ fn a_hundred_crashes_are_one_dump_with_a_count() {
     assert_eq!(dumps_about(&agent, "crash-loop").len(), 1);
 
     // After the cooldown it is news again, and the next dump says what was left out.
-    std::thread::sleep(Duration::from_millis(3500));
+    std::thread::sleep(guest::patience(Duration::from_millis(3500)));
     let last = crash();
     let second = agent.dump_of(last.pid());
     second.incident().expect("suppressed_before", suppressed);
