@@ -21,7 +21,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rlsf::Tlsf;
-use rustix::mm::{MapFlags, ProtFlags, mlock, mmap_anonymous};
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mlock, mmap_anonymous, mprotect};
+use rustix::param::page_size;
 use serde::{Deserialize, Serialize};
 
 /// Classes of sizes: from 32 bytes up, each in 32 steps. With a largest one, what is added would not become one piece with what there is.
@@ -136,20 +137,23 @@ pub fn grow() -> io::Result<()> {
     Ok(())
 }
 
-/// Puts memory at these addresses, present and, where that is allowed, locked.
+/// Makes memory of these addresses, present and, where that is allowed, locked. They stay the reserve's own if it fails: to map them once
+/// more might leave them to somebody else.
 ///
 /// # Safety
 ///
-/// They are of a mapping of the caller's own, and nothing uses what is there.
+/// They are of the mapping of the beginning, and nothing uses what is there.
 unsafe fn provide(at: *mut u8, bytes: usize) -> io::Result<NonNull<[u8]>> {
-    let protection = ProtFlags::READ | ProtFlags::WRITE;
-    let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::POPULATE;
-    // SAFETY: the caller promises that nothing is lost by it.
-    let base = unsafe { mmap_anonymous(at.cast(), bytes, protection, flags) }?;
+    // SAFETY: the caller's; nobody relies on its not being accessible.
+    unsafe { mprotect(at.cast(), bytes, MprotectFlags::READ | MprotectFlags::WRITE) }?;
     // SAFETY: where the pages of the mapping are changes nothing about what they hold. Best effort, as for the ring.
-    let _ = unsafe { mlock(base, bytes) };
-    base.expose_provenance();
-    let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+    let _ = unsafe { mlock(at.cast(), bytes) };
+    for page in (0..bytes).step_by(page_size()) {
+        // SAFETY: it lies in what is writable now. A page is there once it is written.
+        unsafe { at.add(page).write_volatile(0) };
+    }
+    at.expose_provenance();
+    let base = NonNull::new(at).ok_or(io::ErrorKind::OutOfMemory)?;
     Ok(NonNull::slice_from_raw_parts(base, bytes))
 }
 

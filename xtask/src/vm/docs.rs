@@ -38,7 +38,7 @@ a crash on a kernel before 6.1 the mappings are not read: its frames have build 
 From 7.0 on a probe at a tracepoint may be preempted ([a46023d5616e](https://github.com/torvalds/linux/commit/a46023d5616ed3ed781e56ca93400eb9490e3646)),
 and no kernel runs a program on a processor that is inside it already: what ends or executes on that processor meanwhile has no record.
 To keep the processor with `bpf_preempt_disable` would not help: what waits runs as soon as that ends, which is still inside the program.
-What was skipped is counted, said by `recorder status` (`skipped-events`) and in every dump.
+What was skipped is counted, said by `recorder status` (`skipped-events`) and in each dump from which it may be missing.
 ";
 
 const DEATHS: &str = "
