@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use recorder_tests::host::guest::patience;
 use recorder_tests::host::{FileSystem, MemoryCgroup};
 use recorder_tests::{
-    Agent, Dump, Json, Need, Options, Program, output, python_script, ready, recorder, wait_for,
+    Agent, Dump, Json, Need, Options, Program, Workload, output, python_script, ready, recorder,
+    wait_for,
 };
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -276,7 +277,13 @@ fn no_end_of_a_collector_is_an_incident() {
     // The agent and what it starts: there is room for all of it but the hog.
     let cgroup = MemoryCgroup::with_limit(192 << 20);
     fs::write(cgroup.processes(), agent.pid().to_string()).expect("it is ours");
+    // Where the memory of who died is slow to come back the kernel kills again: these, and nobody who is looked at.
+    let processes = cgroup.processes();
+    let processes = processes.to_str().expect("a plain path");
+    let spare = ["hog", processes, "1000", "anonymous", "1048576"];
+    let spare: Vec<Workload> = (0..4).map(|_| Program::workload().start(spare)).collect();
     let dump = agent.trigger("collectors that die");
+    drop(spare);
     let hog = report(&dump, "hog");
     hog.expect("state", "crashed");
     hog.expect("signal", 9);

@@ -16,12 +16,12 @@ const RING: u64 = 3 * 8;
 /// What their cgroup may hold, in MiB.
 const LIMIT: u64 = 128;
 
-/// Options of an agent that starts inside a cgroup.
-fn inside(cgroup: &MemoryCgroup) -> Options {
+/// Options of an agent that starts inside a cgroup, with this score for who is killed there.
+fn inside(cgroup: &MemoryCgroup, score: &str) -> Options {
     let lanes = ["--failure-bytes", "--lifecycle-bytes", "--sample-bytes"];
     let more = lanes.into_iter().flat_map(|lane| [lane, "8MiB"]);
     let enter = format!(
-        "echo $$ > {} && exec \"$0\" \"$@\"",
+        "echo {score} >/proc/self/oom_score_adj && echo $$ > {} && exec \"$0\" \"$@\"",
         cgroup.processes().display()
     );
     Options {
@@ -52,7 +52,8 @@ fn memory_that_runs_short_is_told_and_what_is_killed_for_it_recorded() {
         return;
     }
     let cgroup = MemoryCgroup::with_limit(LIMIT * MEBIBYTE);
-    let agent = Agent::start_with(&inside(&cgroup));
+    // As its unit does: the kernel kills again where the memory of who died is slow to come back, and then not the agent.
+    let agent = Agent::start_with(&inside(&cgroup, "-900"));
     let status = agent.wait_for_status("a limit", |status| status.get("budget.cgroup").is_some());
     status.expect("budget.cgroup.cgroup", name(&cgroup));
     status.expect("budget.cgroup.limit_bytes", LIMIT * MEBIBYTE);
@@ -105,7 +106,7 @@ fn an_agent_that_is_killed_at_its_limit_is_told_of_by_the_next() {
     }
     let directory = TempDir::with_prefix("recorder-limit-").expect("there is room");
     let cgroup = MemoryCgroup::with_limit(LIMIT * MEBIBYTE);
-    let mut agent = Agent::start_in(directory.path(), &inside(&cgroup));
+    let mut agent = Agent::start_in(directory.path(), &inside(&cgroup, "0"));
     let before = Program::workload().run(["segv-write", "0x1234"]);
     agent.dump_of(before.pid());
     // What is written to a file in memory belongs to the cgroup, and to no process that could be killed for it: that leaves the
@@ -148,7 +149,10 @@ fn a_ring_that_cannot_fit_is_refused_with_what_to_do() {
     }
     let cgroup = MemoryCgroup::with_limit(64 * MEBIBYTE);
     let directory = TempDir::with_prefix("recorder-limit-").expect("there is room");
-    let said = output(&mut Agent::command_in(directory.path(), &inside(&cgroup)));
+    let said = output(&mut Agent::command_in(
+        directory.path(),
+        &inside(&cgroup, "0"),
+    ));
     let said = said.expect_code(1);
     for part in [
         "the flight ring of 24",

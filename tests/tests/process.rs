@@ -416,7 +416,14 @@ fn a_process_whose_threads_end_together_ends_once() {
         .map(|_| Program::workload().run(["exit-in-threads", "5", "8"]).pid())
         .collect();
     let dump = agent.trigger("they ended");
+    let skipped = agent.status().skipped("process_exit");
+    let mut missing = 0;
     for pid in pids {
+        if skipped > 0 && dump.about("process.exit", pid).is_empty() {
+            missing += 1;
+            continue;
+        }
         dump.only("process.exit", pid).expect("body.exit_code", 5);
     }
+    assert!(missing <= skipped, "{missing} missing, {skipped} skipped");
 }

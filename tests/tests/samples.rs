@@ -372,8 +372,10 @@ fn who_uses_the_cpu_is_in_the_list_with_what_it_used() {
             "{usage}"
         );
         usage.expect_within("rss_bytes", 1 << 16..=64 << 20);
-        usage.expect("threads", 2);
+        // A sample may fall between its start and that of its second thread.
+        usage.expect_within("threads", 1..=2);
     }
+    used[used.len() - 1].expect("threads", 2);
     // It wants one CPU for itself and gets what others leave it.
     let last = &used[used.len() - 1];
     let percent = last.get("cpu_percent").and_then(serde_json::Value::as_f64);

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 
 use recorder_tests::host::NamedCgroup;
+use recorder_tests::host::guest::is_one as is_guest;
 use recorder_tests::{Agent, Dump, Ended, Json, Need, Options, Program, Workload, ready};
 use rustix::process::Signal;
 
@@ -136,10 +137,11 @@ fn a_flood_of_crashes_is_told_from_its_beginning_to_its_end() {
         return;
     }
     let (busy, quiet) = (cgroup("crashes"), cgroup("calm"));
-    // Four seconds' worth come through at once: eight.
+    // Four seconds' worth come through at once. An emulated machine takes long for a crash.
+    let limit: usize = if is_guest() { 1 } else { 2 };
     let agent = Agent::start_with(&Options {
         before: "600s",
-        ..Options::with(["--limit-failures-per-second", "2"])
+        ..Options::with(["--limit-failures-per-second", &limit.to_string()])
     });
     let crashes: Vec<Ended> = (0..CRASHES)
         .map(|_| start_in(&busy, &["segv-write", "0x1234"]).wait())
@@ -154,7 +156,7 @@ fn a_flood_of_crashes_is_told_from_its_beginning_to_its_end() {
         dump.matching("signal.fatal", "process.pid", &pid).len()
     };
     let recorded: usize = crashes.iter().map(|crash| of_flood(crash.pid())).sum();
-    assert!(recorded >= 8, "{recorded} crashes were let through");
+    assert!(recorded >= 4 * limit, "{recorded} crashes were let through");
     let loss = dump.metadata("recorder.loss");
     let left_out = left_out(&loss.all("throttled"), &busy, "failure");
     assert_eq!(recorded as i128 + left_out, CRASHES as i128, "{loss}");

@@ -82,7 +82,7 @@ pub const ON_HOST: [(&str, &str); 3] = [
 ];
 
 /// Longest that one file of tests may take in a guest.
-const FILE_PATIENCE: Duration = Duration::from_mins(10);
+const FILE_PATIENCE: Duration = Duration::from_mins(15);
 
 /// Longest that a guest may take to boot and to stop.
 const BOOT_PATIENCE: Duration = Duration::from_secs(120);
