@@ -121,9 +121,12 @@ fn text(status: &Status) -> String {
     if status.dumps.failed > 0 {
         text.push_str(&format!(" ({} not written)", status.dumps.failed));
     }
-    text.push_str(&match lost {
-        0 => "; nothing lost".to_owned(),
-        lost => format!("; {lost} records lost"),
+    let skipped: u64 = status.skipped.values().sum();
+    text.push_str(&match (lost, skipped) {
+        (0, 0) => "; nothing lost".to_owned(),
+        (lost, 0) => format!("; {lost} records lost"),
+        (0, skipped) => format!("; {skipped} events not seen"),
+        (lost, skipped) => format!("; {lost} records lost, {skipped} events not seen"),
     });
     text.chars().filter(|one| !one.is_control()).collect()
 }
