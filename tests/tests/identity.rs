@@ -35,6 +35,8 @@ fn a_process_older_than_the_agent_is_named_with_its_parents() {
     let build_id = program.build_id();
     let sleeper = program.start(["sleep"]);
     let agent = Agent::start();
+    // Build IDs are read soon after, by a thread of their own.
+    std::thread::sleep(patience(Duration::from_millis(300)));
     let pid = sleeper.pid();
     sleeper.signal(Signal::SEGV);
     sleeper.wait();
