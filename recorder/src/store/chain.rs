@@ -25,6 +25,8 @@ const BYTES_MAX: u64 = 1 << 20;
 const SIDECAR_BYTES_MAX: u64 = 16 << 20;
 /// Most runs of removed numbers that are told apart; of more the oldest ones are taken for one.
 const RUNS_MAX: usize = 1024;
+/// How often a directory is looked at in which an agent writes and removes dumps meanwhile.
+const LOOKS_MAX: u32 = 20;
 
 /// Where a chain ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,23 +74,22 @@ impl Ledger {
     fn of(directory: &Path) -> Self {
         match Self::read(directory) {
             Some(ledger) => ledger,
-            None => Self::again(directory, None),
+            None => Self::again(&chains_in(directory), None),
         }
     }
 
     /// Takes in the dumps that an agent linked and did not come to note.
     pub(super) fn catch_up(directory: &Path) -> io::Result<()> {
         let known = Self::read(directory);
-        let ledger = Self::again(directory, known.clone());
+        let ledger = Self::again(&chains_in(directory), known.clone());
         match known.as_ref() == Some(&ledger) || (known.is_none() && ledger.number == 0) {
             true => Ok(()),
             false => ledger.write(directory),
         }
     }
 
-    fn again(directory: &Path, known: Option<Self>) -> Self {
-        let entries = dumps(directory).unwrap_or_default();
-        let chains = chains(&entries);
+    /// Goes on from what is known to what sidecars say.
+    fn again(chains: &BTreeMap<Uuid, Vec<Linked>>, known: Option<Self>) -> Self {
         let longest = || {
             let longest = chains.iter().max_by_key(|(_, dumps)| dumps.len())?;
             Some(Self {
@@ -196,6 +197,11 @@ fn chains(entries: &[Entry]) -> BTreeMap<Uuid, Vec<Linked>> {
     chains
 }
 
+/// Returns the dumps of each chain in a directory; none of one that cannot be read.
+fn chains_in(directory: &Path) -> BTreeMap<Uuid, Vec<Linked>> {
+    chains(&dumps(directory).unwrap_or_default())
+}
+
 fn hex(bytes: &[u8]) -> String {
     format!("{:x}", Sha256::digest(bytes))
 }
@@ -283,18 +289,32 @@ pub struct ChainReport {
 ///
 /// A directory that cannot be read.
 pub fn check_chain(directory: &Path) -> io::Result<ChainReport> {
-    let entries = dumps(directory)?;
-    let mut chains = chains(&entries);
+    let mut known = Ledger::read(directory);
+    for _ in 1..LOOKS_MAX {
+        // After the ledger: what it knows of was there then, and what it does not know yet is a dump more.
+        let report = report(&dumps(directory)?, known.clone());
+        let now = Ledger::read(directory);
+        if report.problems.is_empty() || now == known {
+            return Ok(report);
+        }
+        // An agent removed some meanwhile, by right.
+        known = now;
+    }
+    Ok(report(&dumps(directory)?, known))
+}
+
+/// Checks the dumps of a directory, and what its ledger said before they were there.
+fn report(entries: &[Entry], known: Option<Ledger>) -> ChainReport {
+    let mut chains = chains(entries);
     let linked: usize = chains.values().map(Vec::len).sum();
-    let known = Ledger::read(directory);
     let mut report = ChainReport {
         unlinked: (entries.len() - linked) as u64,
         ..ChainReport::default()
     };
     if known.is_none() && linked == 0 {
-        return Ok(report);
+        return report;
     }
-    let ledger = Ledger::again(directory, known.clone());
+    let ledger = Ledger::again(&chains, known.clone());
     let own = chains.remove(&ledger.id).unwrap_or_default();
     report.foreign = (linked - own.len()) as u64;
     report.dumps = own.len() as u64;
@@ -329,7 +349,7 @@ pub fn check_chain(directory: &Path) -> io::Result<ChainReport> {
         }
     }
     report.problems = problems;
-    Ok(report)
+    report
 }
 
 /// Checks that each dump names the one before it, and that those between them are gone by right.
@@ -392,6 +412,7 @@ fn missing(first: u64, last: u64, ledger: &Ledger, problems: &mut Vec<String>) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
     use std::fs;
     use std::path::PathBuf;
     use std::time::Duration;
@@ -524,6 +545,28 @@ mod tests {
         dump(directory.path(), "g");
         let report = check_chain(directory.path()).expect("it is readable");
         assert_eq!((report.problems.len(), report.number), (0, 7));
+    }
+
+    #[test]
+    fn nothing_is_missed_of_a_directory_that_changes_meanwhile() {
+        let (directory, paths) = chain(&["a", "b"]);
+        let path = directory.path();
+        std::thread::scope(|scope| {
+            let agent = scope.spawn(|| {
+                let mut there = VecDeque::from(paths);
+                for number in 0..100 {
+                    there.push_back(dump(path, &format!("dump-{number}")));
+                    let oldest = there.pop_front().expect("there are three");
+                    entry(&oldest).remove().expect("ours");
+                }
+            });
+            while !agent.is_finished() {
+                let report = check_chain(path).expect("it is readable");
+                assert_eq!(report.problems, NO_PROBLEMS);
+            }
+        });
+        let report = check_chain(path).expect("it is readable");
+        assert_eq!((report.dumps, report.number), (2, 102));
     }
 
     #[test]
