@@ -51,6 +51,15 @@ const FOR_TESTS: [&str; 6] = [
     "raid1",
 ];
 
+/// What a guest's root directory holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// All that a test may want.
+    All,
+    /// Agent, workload and tests: it lies in the guest's memory, of which there is little.
+    Least,
+}
+
 /// What runs in every guest.
 pub struct Suite {
     userland: Userland,
@@ -135,7 +144,13 @@ impl Suite {
     }
 
     /// Writes a first root directory for `kernel` that runs `plan`, one test and filter a line.
-    pub fn initramfs(&self, kernel: &Kernel, plan: &[String], patience: u64) -> Result<Vec<u8>> {
+    pub fn initramfs(
+        &self,
+        kernel: &Kernel,
+        plan: &[String],
+        patience: u64,
+        content: Content,
+    ) -> Result<Vec<u8>> {
         let mut archive = Archive::default();
         archive.file("/init", 0o755, INIT.as_bytes())?;
         archive.program("/bin/busybox", &self.userland.shell()?)?;
@@ -164,10 +179,14 @@ impl Suite {
         let mut files = Files::new();
         let agent = self.stripped(kernel, &self.agent, "recorder", "--strip-debug")?;
         archive.program("/recorder/release/recorder", &agent)?;
-        // With all it has: tests read its symbols and its build ID.
-        archive.program("/recorder/release/workload", &self.workload)?;
+        let workload = match content {
+            // With all it has: tests read its symbols and its build ID.
+            Content::All => self.workload.clone(),
+            Content::Least => self.stripped(kernel, &self.workload, "workload", "--strip-all")?,
+        };
+        archive.program("/recorder/release/workload", &workload)?;
         self.userland.libraries(&agent, &mut files)?;
-        self.userland.libraries(&self.workload, &mut files)?;
+        self.userland.libraries(&workload, &mut files)?;
         let planned = |test: &&Test| {
             let first = |line: &String| line.split(' ').next() == Some(test.name.as_str());
             plan.iter().any(first)
@@ -177,7 +196,7 @@ impl Suite {
             archive.program(&format!("/recorder/release/deps/{}", test.name), &program)?;
             self.userland.libraries(&program, &mut files)?;
         }
-        if kernel.arch == Arch::Amd64 {
+        if kernel.arch == Arch::Amd64 && content == Content::All {
             for program in fs::read_dir(compiled())? {
                 let program = program?;
                 self.userland.libraries(&program.path(), &mut files)?;
@@ -186,13 +205,16 @@ impl Suite {
                 archive.program(&path, &program.path())?;
             }
         }
-        self.userland.programs(&mut files)?;
+        if content == Content::All {
+            self.userland.programs(&mut files)?;
+        }
         for (path, from) in &files {
             archive.program(path, from)?;
         }
         // Where the tests were built to look for them.
-        let fixtures = paths::root().join("tests/fixtures");
-        directory(&mut archive, &fixtures)?;
+        if content == Content::All {
+            directory(&mut archive, &paths::root().join("tests/fixtures"))?;
+        }
 
         let at_boot = modules::closure(&kernel.modules, &AT_BOOT)?;
         let names: Vec<String> = at_boot.iter().map(|module| module.name.clone()).collect();

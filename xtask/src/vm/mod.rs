@@ -31,7 +31,7 @@ use clap::Args;
 use crate::{packages, paths};
 use arch::Arch;
 use emulator::Emulator;
-use guest::Suite;
+use guest::{Content, Suite};
 use kernels::{ENDS, Kernel, RELEASES, Release};
 use machine::Machine;
 use outcome::{Outcome, Verdict};
@@ -45,6 +45,8 @@ struct Size {
     memory: u32,
     /// Words of its kernel's command line.
     words: &'static str,
+    /// What its tests find there.
+    content: Content,
 }
 
 /// Memory of a guest whose kernel dies, in MiB.
@@ -56,6 +58,7 @@ const ORDINARY: Size = Size {
     // The dumps and rings of a file of tests are in it.
     memory: 2560,
     words: "quiet",
+    content: Content::All,
 };
 
 /// A guest that runs out of memory.
@@ -63,6 +66,7 @@ const SMALL: Size = Size {
     suffix: "-small",
     memory: 256,
     words: "quiet RECORDER_SMALL=1",
+    content: Content::Least,
 };
 
 /// The file of tests for [`SMALL`] ones, which runs nowhere else.
@@ -405,10 +409,12 @@ fn run_on(
         fs::create_dir_all(&directory)?;
         fs::write(
             directory.join("initramfs.cpio"),
-            platforms
-                .of(kernel)?
-                .suite
-                .initramfs(kernel, plan, FILE_PATIENCE.as_secs())?,
+            platforms.of(kernel)?.suite.initramfs(
+                kernel,
+                plan,
+                FILE_PATIENCE.as_secs(),
+                size.content,
+            )?,
         )?;
         let emulator = &platforms.of(kernel)?.emulator;
         guests.push((emulator, kernel.clone(), directory));

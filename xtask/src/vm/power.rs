@@ -10,6 +10,7 @@ use std::thread::{self, ScopedJoinHandle};
 use anyhow::{Context as _, Result, ensure};
 
 use super::emulator::Emulator;
+use super::guest::Content;
 use super::kernels::Kernel;
 use super::machine::Machine;
 use super::outcome::Outcome;
@@ -109,7 +110,7 @@ pub fn run(platform: &Platform, kernel: &Kernel) -> Result<Vec<Round>> {
     let plan = [FILE.to_owned()];
     fs::write(
         &initramfs,
-        suite.initramfs(kernel, &plan, FILE_PATIENCE.as_secs())?,
+        suite.initramfs(kernel, &plan, FILE_PATIENCE.as_secs(), Content::All)?,
     )?;
     let initramfs = &initramfs;
     let rounds: Vec<_> = thread::scope(|scope| {
