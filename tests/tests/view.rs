@@ -35,7 +35,7 @@ fn a_crash_is_shown_filtered_searched_and_followed_to_its_exit() {
     assert!(shown.contains("write to 0x10"), "{shown}");
     screen.press(" ");
     screen.until("a register", |screen| {
-        screen.contains("ip 0x") || screen.contains("pc 0x")
+        screen.contains("ip 0x") || screen.contains("x0 0x")
     });
     screen.press_until(" ", "start_boot_ns");
     let shown = screen.press_until("k", &format!("{}", crashed.pid()));
