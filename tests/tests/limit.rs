@@ -20,8 +20,9 @@ const LIMIT: u64 = 128;
 fn inside(cgroup: &MemoryCgroup, score: &str) -> Options {
     let lanes = ["--failure-bytes", "--lifecycle-bytes", "--sample-bytes"];
     let more = lanes.into_iter().flat_map(|lane| [lane, "8MiB"]);
+    // Not every root may make itself less likely to be killed.
     let enter = format!(
-        "echo {score} >/proc/self/oom_score_adj && echo $$ > {} && exec \"$0\" \"$@\"",
+        "{{ echo {score} >/proc/self/oom_score_adj; }} 2>/dev/null; echo $$ > {} && exec \"$0\" \"$@\"",
         cgroup.processes().display()
     );
     Options {
