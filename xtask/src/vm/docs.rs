@@ -112,6 +112,8 @@ pub fn page(runs: &[Run], rounds: &[Round], all: usize) -> String {
     if outcomes.iter().all(|outcome| is_good(outcome)) {
         page.push_str("Nothing.\n");
     }
+    // By reason: most are the same on every kernel.
+    let mut reasons: BTreeMap<&str, BTreeMap<(&str, &str), Vec<&str>>> = BTreeMap::new();
     for run in runs {
         for case in &run.outcome.cases {
             let said = match &case.verdict {
@@ -119,13 +121,19 @@ pub fn page(runs: &[Run], rounds: &[Round], all: usize) -> String {
                 Verdict::Failed => "failed",
                 Verdict::Skipped(why) => why,
             };
-            let _ = writeln!(
-                page,
-                "- {}, {}: {}: {said}",
-                run.kernel.name,
-                case.file,
-                case.name.replace('_', " ")
-            );
+            let cases = reasons.entry(said).or_default();
+            let kernels = cases.entry((&case.file, &case.name)).or_default();
+            kernels.push(run.kernel.name);
+        }
+    }
+    for (reason, cases) in reasons {
+        let _ = writeln!(page, "- {reason}:");
+        for ((file, name), kernels) in cases {
+            let on = match kernels.len() == runs.len() {
+                true => "all".to_owned(),
+                false => kernels.join(", "),
+            };
+            let _ = writeln!(page, "  - {file}: {} ({on})", name.replace('_', " "));
         }
     }
 
