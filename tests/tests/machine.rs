@@ -3,7 +3,9 @@
 use std::fs;
 
 use recorder_tests::host::guest::{self, Mapped};
-use recorder_tests::{Agent, Json, Need, Options, Program, Workload, ready};
+use recorder_tests::{
+    Agent, Dump, Event, Json, Need, Options, Program, Workload, output, ready, recorder,
+};
 
 const NEEDS: [Need; 4] = [Need::Guest, Need::Root, Need::Btf, Need::Agent];
 
@@ -69,6 +71,73 @@ fn the_whole_machine_is_out_of_memory() {
     exit.expect("body.signal.name", "SIGKILL");
     // It goes on recording.
     dump_after(&agent);
+}
+
+/// Returns the line of the kernel's log with this part.
+#[track_caller]
+fn line<'a>(dump: &'a Dump, part: &str) -> &'a Event {
+    let mut lines = dump
+        .events()
+        .iter()
+        .filter(|event| event.str("type") == "kernel.log" && event.str("body.text").contains(part));
+    let line = lines.next();
+    line.unwrap_or_else(|| {
+        panic!(
+            "the kernel's log has no {part:?} in {}",
+            dump.path().display()
+        )
+    })
+}
+
+#[test]
+fn memory_that_breaks_ends_who_uses_it() {
+    if !ready(&[&NEEDS[..], &[Need::Module("hwpoison_inject")]].concat()) {
+        return;
+    }
+    let agent = Agent::start();
+    let ended = Program::workload().run(["poisoned-page"]);
+    assert_eq!(ended.signal(), Some(libc::SIGBUS));
+    let dump = agent.dump_of(ended.pid());
+    let fatal = dump.only("signal.fatal", ended.pid());
+    ended.expect_subject(fatal);
+    fatal.expect("body.signal.name", "SIGBUS");
+    let code = fatal.str("body.code.name");
+    assert!(code.starts_with("BUS_MCEERR"), "{fatal}");
+    line(&dump, "Memory failure: ");
+    let report = output(recorder(["report"]).arg(dump.path())).expect_code(0);
+    assert!(
+        report.text().contains("the memory itself is broken"),
+        "{report}"
+    );
+}
+
+#[test]
+fn a_machine_check_is_in_the_dump_as_the_kernel_tells_it() {
+    if !ready(&[&NEEDS[..], &[Need::Module("mce_inject")]].concat()) {
+        return;
+    }
+    guest::load("mce_inject", &[]);
+    let agent = Agent::start();
+    let before = agent.status().number("samples.log_lines");
+    // A corrected error of the memory that bank 4 watches; to write the bank injects it.
+    for (file, value) in [
+        ("flags", "sw\n"),
+        ("cpu", "0"),
+        ("status", "0x9c00000000000090"),
+        ("addr", "0x1234000"),
+        ("misc", "0x8c"),
+        ("bank", "4"),
+    ] {
+        let path = format!("/sys/kernel/debug/mce-inject/{file}");
+        fs::write(&path, value).unwrap_or_else(|error| panic!("{path}: {error}"));
+    }
+    agent.wait_for_status("a line of the kernel's log", |status| {
+        status.number("samples.log_lines") > before
+    });
+    let dump = agent.trigger("a machine check");
+    let line = line(&dump, "Machine Check: 0 Bank 4: 9c00000000000090");
+    line.expect("body.level", "emerg");
+    line.expect("body.facility", "kern");
 }
 
 #[track_caller]

@@ -19,6 +19,7 @@ usage: workload WHAT...
   segv-write ADDRESS|read-only      segv-read ADDRESS|no-access     segv-exec ADDRESS|no-exec
   segv-thread ADDRESS               segv-deep ADDRESS               stack-overflow
   bus DIRECTORY                     abort                           fpe
+  poisoned-page
   ill                               forbidden-call                  handled-segv COUNT
   reraise ADDRESS                   reexecute ADDRESS               core DIRECTORY
   assert                            sleep                           sleep-in-threads COUNT
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         ["segv-deep", address] => signal::segv_deep(facts::address(address)),
         ["stack-overflow"] => signal::stack_overflow(),
         ["bus", directory] => signal::bus(directory),
+        ["poisoned-page"] => signal::poisoned_page(),
         ["abort"] => signal::abort(),
         ["fpe"] => signal::fpe(),
         ["ill"] => signal::ill(),

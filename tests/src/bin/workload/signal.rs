@@ -127,6 +127,29 @@ pub(crate) fn bus(directory: &str) {
     fault::read(address, fault::MARK);
 }
 
+/// Reads from a page of which the kernel is told that its memory is broken.
+pub(crate) fn poisoned_page() {
+    // SAFETY: a fresh mapping at an address of the kernel's choice touches nothing that exists.
+    let start = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            PAGE,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    assert_ne!(start, libc::MAP_FAILED, "mapping memory works");
+    let address = start as usize;
+    fault::write(address, fault::MARK);
+    announce(fault::read as *const () as usize, address);
+    // SAFETY: the page is ours, and nothing else lies there.
+    let told = unsafe { libc::madvise(start, PAGE, libc::MADV_HWPOISON) };
+    assert_eq!(told, 0, "{}", std::io::Error::last_os_error());
+    fault::read(address, fault::MARK);
+}
+
 /// Calls abort().
 pub(crate) fn abort() {
     facts::print(&json!({}));
