@@ -148,6 +148,7 @@ macro_rules! for_each_field {
                 TASK_STACK = task_struct.stack;
                 TASK_SESSION = task_struct.sessionid;
                 TASK_LOGIN_UID = task_struct.loginuid;
+                TASK_EXECS = task_struct.self_exec_id;
                 TASK_FS_BASE = task_struct.thread.fsbase;
                 TASK_GS_BASE = task_struct.thread.gsbase;
                 MM_MAPPINGS = mm_struct.mm_mt.ma_root;
@@ -180,13 +181,14 @@ macro_rules! for_each_field {
 /// - `MEMORY_HIERARCHY`: number of the cgroup hierarchy that has the memory controller.
 /// - `SUBREAPER_BIT`: bit offset in `signal_struct` of the mark of processes that take in orphans.
 /// - `AGENT`: tgid of the recorder itself, 0 if it does not know the kernel's number of it.
+/// - `PREEMPTIBLE`: 1 where a program at a tracepoint may be preempted, so that a second one stands behind it.
 /// - `UPID_BYTES`: size of a `upid`: a pid's number in one namespace, and the namespace.
 #[macro_export]
 macro_rules! for_each_fact {
     ($callback:ident) => {
         $callback! {
             ARCH PAGE_KIB REGISTERS_BYTES REGISTERS_TOP REGISTER_IP REGISTER_SP MEMORY_SUBSYSTEM COUNTER_BYTES
-            MEMORY_HIERARCHY PLACING_HIERARCHY SUBREAPER_BIT UPID_BYTES AGENT LIMIT_FAILURES LIMIT_PROCESSES
+            MEMORY_HIERARCHY PLACING_HIERARCHY SUBREAPER_BIT UPID_BYTES AGENT PREEMPTIBLE LIMIT_FAILURES LIMIT_PROCESSES
         }
     };
 }

@@ -15,6 +15,8 @@ mod maps;
 mod probes;
 #[cfg(target_arch = "bpf")]
 mod throttle;
+#[cfg(target_arch = "bpf")]
+mod turn;
 
 /// Layout of the records inside, for the loader to compare with its own.
 #[cfg(target_arch = "bpf")]

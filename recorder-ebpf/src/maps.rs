@@ -5,9 +5,11 @@ use aya_ebpf::macros::btf_map;
 use recorder_ebpf::abi::{
     ARGV_BYTES_MAX, EXE_BYTES_MAX, Exec, FAULTS_MAX, FILENAME_BYTES_MAX, LaneStats, MAPPINGS_MAX,
     Mapping, REGISTERS_MAX, SENDERS_MAX, STACK_MEMORY_BYTES_MAX, SWITCHES_MAX, Sender, SignalFatal,
-    Switch, THROTTLES_MAX, Throttle, ThrottleKey,
+    Switch, THROTTLES_MAX, TURNS_MAX, Throttle, ThrottleKey,
 };
 use recorder_ebpf::fields::DISPLACEMENT_MARK;
+
+use crate::turn::SEEN_MAX;
 
 /// Default size of the failure lane's ring, for some 200 crashes with all of their stack before the reader's first look;
 /// the agent may set another before it loads.
@@ -55,17 +57,25 @@ pub static DYING: LruHashMap<Process, u8, 1024> = LruHashMap::new();
 #[btf_map]
 pub static ENDED: LruHashMap<Process, u8, 1024> = LruHashMap::new();
 
+/// What the first of two programs at a tracepoint has looked at: see [`crate::turn`].
+#[btf_map]
+pub static SEEN: Array<u64, SEEN_MAX> = Array::new();
+
+/// How much the second of two programs has taken, by [`Turns`](recorder_ebpf::abi::Turns).
+#[btf_map]
+pub static TAKEN: Array<u64, TURNS_MAX> = Array::new();
+
 /// Where a death is put together.
 #[btf_map]
 pub static DEATH: PerCpuArray<Death, 1> = PerCpuArray::new();
 
-/// Where an exec is put together.
+/// Where an exec is put together, by whose turn it is.
 #[btf_map]
-pub static EXECUTED: PerCpuArray<Executed, 1> = PerCpuArray::new();
+pub static EXECUTED: PerCpuArray<Executed, 2> = PerCpuArray::new();
 
 /// What threads used, by who adds it up.
 #[btf_map]
-pub static THREADS: PerCpuArray<Threads, 2> = PerCpuArray::new();
+pub static THREADS: PerCpuArray<Threads, 3> = PerCpuArray::new();
 
 /// What cgroups wrote of late, where they are held to a rate.
 #[btf_map]

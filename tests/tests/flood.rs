@@ -1,7 +1,9 @@
 //! Floods: what fails meanwhile stays in the window, and every event that is missing is accounted for.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use recorder_tests::host::FailingDisk;
 use recorder_tests::{Agent, Dump, Ended, Json, Need, Options, Program, Workload, ready};
@@ -245,4 +247,67 @@ fn freezing_under_load_leaves_no_gap() {
             );
         }
     }
+}
+
+/// Has `command` run on the first processor alone, ahead of all that has no priority.
+fn on_first_cpu(command: &mut Command, priority: Option<i32>) -> &mut Command {
+    let settle = move || {
+        // SAFETY: all zeros is a set of no processors, and this adds one.
+        let cpus = unsafe {
+            let mut cpus: libc::cpu_set_t = std::mem::zeroed();
+            libc::CPU_SET(0, &mut cpus);
+            cpus
+        };
+        // SAFETY: the set is of the size that is given, and read only.
+        let mut result = unsafe { libc::sched_setaffinity(0, size_of_val(&cpus), &raw const cpus) };
+        if let (0, Some(sched_priority)) = (result, priority) {
+            let parameter = libc::sched_param { sched_priority };
+            // SAFETY: the parameter is read only.
+            result = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameter) };
+        }
+        match result {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: between fork and exec it makes two system calls, and allocates nothing.
+    unsafe { command.pre_exec(settle) }
+}
+
+/// No kernel runs a program on a processor that is inside it already, and from 7.0 on programs are preempted.
+#[test]
+fn processes_that_preempt_each_other_have_their_records() {
+    const FLOOD: i128 = 20_000;
+    if !ready(&Need::RECORDING) {
+        return;
+    }
+    let agent = Agent::start_with(&Options {
+        more: vec!["--limit-processes-per-second".into(), "0".into()],
+        ..long_window()
+    });
+    let mut flood = Program::workload().command(["flood", &FLOOD.to_string()]);
+    let flood = Workload::start(on_first_cpu(&mut flood, None));
+    let mut ahead = Vec::new();
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(5) {
+        let mut pace = Program::workload().command(["pace", "1000", "500"]);
+        let mut pace = Workload::start(on_first_cpu(&mut pace, Some(1)));
+        let exits = pace.line().number("exits");
+        ahead.push((pace.wait(), exits));
+    }
+    let flood = flood.wait();
+    let status = settled(&agent);
+    let dump = agent.trigger("they preempted each other");
+    assert_eq!(sum(&lane(&status, "lifecycle"), "lost"), 0, "{status}");
+    let mut missing = FLOOD - exits_of(&dump, &flood);
+    for (ahead, exits) in &ahead {
+        missing += exits - exits_of(&dump, ahead);
+    }
+    let skipped = status.skipped("process_exit");
+    // Two programs stand at each of the tracepoints where programs are preempted: both skip next to nothing.
+    assert!(
+        (0..=skipped).contains(&missing),
+        "{missing} missing, {status}"
+    );
+    assert!(skipped <= 2, "{status}");
 }

@@ -19,6 +19,7 @@ mod stats;
 mod switch;
 mod task;
 mod throttle;
+mod turn;
 
 pub use block::IoError;
 pub use cgroup::CgroupChange;
@@ -47,3 +48,4 @@ pub use stats::{KIND_SLOTS, LaneStats};
 pub use switch::{SWITCHES_MAX, Saving, Switch};
 pub use task::{LIVE_FORKED, LIVE_KERNEL_THREAD, LIVE_THREADS_CUT, LiveProcess};
 pub use throttle::{THROTTLES_MAX, Throttle, ThrottleKey};
+pub use turn::{TURNS_MAX, Turns};

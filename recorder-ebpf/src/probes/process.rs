@@ -6,7 +6,7 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use recorder_ebpf::abi::{
     ARGV_BYTES_MAX, EXE_BYTES_MAX, EXE_NAMES_MAX, EXEC_ARGV_TRUNCATED, EXEC_FILENAME_TRUNCATED,
-    EventKind, Exec, Exit, FILENAME_BYTES_MAX, PROCESS_REDUCED, Saving, TaskHung,
+    EventKind, Exec, Exit, FILENAME_BYTES_MAX, PROCESS_REDUCED, Saving, TaskHung, Turns,
 };
 
 use super::threads::{self, Walker};
@@ -24,6 +24,7 @@ use crate::globals::{
 };
 use crate::kernel::{Object, Task, cpu_time, has, load, load_at, load_or_zero, read, unknown};
 use crate::maps::{ENDED, EXEC_STRINGS_BYTES, EXECUTED, Executed, Process, Threads};
+use crate::turn::Turn;
 
 /// Bits of `signal_struct.flags`.
 ///
@@ -33,18 +34,30 @@ const SIGNAL_GROUP_EXIT: u32 = 4;
 /// `sched_process_exec(struct task_struct *, pid_t, struct linux_binprm *)`
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
+    exec(Turn::First, Task(ctx.arg(0)), ctx.arg(2))
+}
+
+/// As [`process_exec`], behind it.
+#[btf_tracepoint(function = "sched_process_exec")]
+pub fn process_exec_second(ctx: BtfTracePointContext) -> i32 {
+    exec(Turn::Second, Task(ctx.arg(0)), ctx.arg(2))
+}
+
+#[inline(always)]
+fn exec(turn: Turn, task: Task, program: Object) -> i32 {
+    if !turn.takes(Turns::Exec, task) {
+        return 0;
+    }
     let savings = savings();
     if leaves_out(savings, Saving::Exec) {
         count_filtered(EventKind::ProcessExec);
         return 0;
     }
-    let task = Task(ctx.arg(0));
-    let program: Object = ctx.arg(2);
     // What executes leads its process. All pointers by way of the leader: see `Task::leader`.
     let leader = task.leader();
     let mm = load(leader.0, &TASK_MM);
     let exe: Object = load(mm, &MM_EXE_FILE);
-    let Some(executed) = EXECUTED.get_ptr_mut(0) else {
+    let Some(executed) = EXECUTED.get_ptr_mut(turn as u32) else {
         return 0;
     };
     // SAFETY: this CPU's slot, valid while the program runs, and the kernel runs a program once at a time on each CPU. What
@@ -53,7 +66,11 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
         (&raw mut (*executed).dentry).write_volatile(load(exe, &FILE_DENTRY));
         (&raw mut (*executed).mount).write_volatile(load(exe, &FILE_MNT));
     }
-    let exe_len = unknown(exe_path()) & (EXE_BYTES_MAX as u64 - 1);
+    let path_len = match turn {
+        Turn::First => exe_path(),
+        Turn::Second => exe_path_second(),
+    };
+    let exe_len = unknown(path_len) & (EXE_BYTES_MAX as u64 - 1);
     // SAFETY: this only makes an address.
     let strings = unsafe { (&raw mut (*executed).strings).cast::<u8>() };
     // SAFETY: after the executable's path, below EXE_BYTES_MAX, there is room for FILENAME_BYTES_MAX bytes.
@@ -159,11 +176,23 @@ const _: () = assert!(
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn exe_path() -> u64 {
+    path(Turn::First)
+}
+
+/// As [`exe_path`], for the second turn.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn exe_path_second() -> u64 {
+    path(Turn::Second)
+}
+
+#[inline(always)]
+fn path(turn: Turn) -> u64 {
     const _: () = assert!(EXEC_STRINGS_BYTES >= 2 * EXE_BYTES_MAX);
-    let Some(executed) = EXECUTED.get_ptr_mut(0) else {
+    let Some(executed) = EXECUTED.get_ptr_mut(turn as u32) else {
         return 0;
     };
-    // SAFETY: as in `process_exec`.
+    // SAFETY: as in `exec`.
     let executed = unsafe { &mut *executed };
     let mut dentry = executed.dentry;
     let mut mount = Mount::at(executed.mount.wrapping_sub(u64::from(MOUNT_MNT.load())));
@@ -264,7 +293,20 @@ fn word<const FIELD: i16>(address: u64, offset: &Offset<FIELD>) -> u64 {
 /// left; but it says so to each thread that is on its way out by then, of which one is the process's end.
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
-    let task = Task(ctx.arg(0));
+    exit(Turn::First, Task(ctx.arg(0)))
+}
+
+/// As [`process_exit`], behind it.
+#[btf_tracepoint(function = "sched_process_exit")]
+pub fn process_exit_second(ctx: BtfTracePointContext) -> i32 {
+    exit(Turn::Second, Task(ctx.arg(0)))
+}
+
+#[inline(always)]
+fn exit(turn: Turn, task: Task) -> i32 {
+    if !turn.takes(Turns::Exit, task) {
+        return 0;
+    }
     let signal: Object = load(task.0, &TASK_SIGNAL);
     if load::<u32, _>(signal, &SIGNAL_LIVE) != 0 {
         return 0;
@@ -283,7 +325,7 @@ pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
         usage = Usage::of_dead_threads(signal);
         if load::<u32, _>(signal, &SIGNAL_THREADS) == 1 {
             usage.add(&Usage::of_thread(task));
-        } else if let Some(others) = threads::sum(Walker::Exit, signal) {
+        } else if let Some(others) = threads::sum(walker(turn), signal) {
             usage.add_listed(others);
         }
     }
@@ -323,6 +365,15 @@ pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
     unsafe { slot.record().write(exit) };
     slot.submit();
     0
+}
+
+/// Who adds up what the threads used.
+#[inline(always)]
+fn walker(turn: Turn) -> Walker {
+    match turn {
+        Turn::First => Walker::Exit,
+        Turn::Second => Walker::SecondExit,
+    }
 }
 
 /// Tells whether a process has one thread and has had no other.

@@ -23,6 +23,8 @@ pub enum Walker {
     Exit = 0,
     /// The iterator: the agent sees to it that there is one pass at a time.
     Iterator = 1,
+    /// The end of a process whose turn is the second.
+    SecondExit = 2,
 }
 
 /// Adds up what the listed threads used; whether it is all, there being so many threads, is for [`is_whole`] to say.
@@ -42,6 +44,7 @@ pub fn sum(walker: Walker, signal: Object) -> Option<&'static Threads> {
         let more = match walker {
             Walker::Exit => add_exiting_threads(),
             Walker::Iterator => add_living_threads(),
+            Walker::SecondExit => add_exiting_threads_second(),
         };
         if more == 0 {
             break;
@@ -62,6 +65,13 @@ pub fn is_whole(threads: &Threads) -> bool {
 #[inline(never)]
 pub extern "C" fn add_exiting_threads() -> u64 {
     add(Walker::Exit, true)
+}
+
+/// As [`add_exiting_threads`], for the second turn.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn add_exiting_threads_second() -> u64 {
+    add(Walker::SecondExit, true)
 }
 
 /// Adds some more threads of a process that lives; zero when there are none left.

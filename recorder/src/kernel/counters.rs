@@ -3,17 +3,24 @@
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::{Mutex, PoisonError};
-use std::{fs, io};
+use std::{fs, io, mem};
 
-use aya::maps::{MapData, MapError, PerCpuArray};
-use recorder_ebpf::abi::{Lane, LaneStats};
+use aya::maps::{Array, MapData, MapError, PerCpuArray};
+use recorder_ebpf::abi::{Lane, LaneStats, TURNS_MAX, Turns};
 
 /// The counters of the probes, readable at any time from any thread.
 pub struct Counters {
     pub(super) map: PerCpuArray<MapData, Stats>,
     pub(super) programs: Vec<(String, OwnedFd)>,
+    pub(super) taken: Array<MapData, u64>,
     pub(super) seen: Mutex<Seen>,
 }
+
+/// The programs of each tracepoint that may have two, the first of them first.
+const TURNS: [(Turns, [&str; 2]); TURNS_MAX] = [
+    (Turns::Exec, ["process_exec", "process_exec_second"]),
+    (Turns::Exit, ["process_exit", "process_exit_second"]),
+];
 
 /// Most changes of what was skipped that are remembered.
 const CHANGES_MAX: usize = 64;
@@ -48,34 +55,37 @@ impl Counters {
         Ok(values.iter().map(|stats| stats.0).collect())
     }
 
-    /// Returns how often the kernel did not run a program because the same CPU was already inside it, by program; and remembers it.
+    /// Returns how often the kernel did not run a program because the same CPU was already inside it, by program; and remembers
+    /// it. Where a second program stands behind the first, what either of them was run for is not skipped.
     pub fn skipped(&self, now_boot_ns: u64) -> Vec<(String, u64)> {
-        let times = self.look(now_boot_ns, 0).1;
-        self.named(times)
+        self.look(now_boot_ns, 0).1
     }
 
     /// Returns how often that may have been since a time: since which one for certain, at most that one, and by program.
     pub fn skipped_since(&self, boot_ns: u64, now_boot_ns: u64) -> (u64, Vec<(String, u64)>) {
-        let (since, times) = self.look(now_boot_ns, boot_ns);
-        (since, self.named(times))
+        self.look(now_boot_ns, boot_ns)
     }
 
-    fn look(&self, now_boot_ns: u64, since_boot_ns: u64) -> (u64, Vec<u64>) {
+    fn look(&self, now_boot_ns: u64, since_boot_ns: u64) -> (u64, Vec<(String, u64)>) {
+        // Before what was skipped is read: of that, what is taken from here on is not known to be.
+        let taken = TURNS.map(|(at, _)| self.taken.get(&(at as u32), 0).unwrap_or(0));
         // Kernels before 5.12 do not say.
         let times = |(_, fd): &(String, OwnedFd)| skipped(fd.as_raw_fd()).unwrap_or(0);
         let times: Vec<u64> = self.programs.iter().map(times).collect();
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = seen.at(since_boot_ns);
+        let (since, before) = seen
+            .at(since_boot_ns)
+            .unwrap_or_else(|| (0, vec![0; times.len()]));
         seen.add(now_boot_ns, &times);
-        match before {
-            Some((since, before)) => (since, less(&times, &before)),
-            None => (0, times),
-        }
-    }
-
-    fn named(&self, times: Vec<u64>) -> Vec<(String, u64)> {
-        let names = self.programs.iter().map(|(name, _)| name.clone());
-        names.zip(times).filter(|(_, times)| *times > 0).collect()
+        drop(seen);
+        let both = times.iter().zip(before);
+        let of_programs = self.programs.iter().zip(both);
+        let skipped = of_programs.map(|((name, _), (all, before))| Skips {
+            program: name,
+            all: *all,
+            lately: all.saturating_sub(before),
+        });
+        (since, unseen(skipped.collect(), taken))
     }
 
     /// Returns how often each program ran, and how long, whenever that was measured since it was loaded.
@@ -121,9 +131,29 @@ impl Seen {
     }
 }
 
-fn less(times: &[u64], before: &[u64]) -> Vec<u64> {
-    let both = times.iter().zip(before);
-    both.map(|(times, before)| times.saturating_sub(*before))
+/// How often a program was skipped.
+struct Skips<'a> {
+    program: &'a str,
+    /// Since it was attached.
+    all: u64,
+    /// In the time that is asked for.
+    lately: u64,
+}
+
+/// Returns how often no program looked, by the first at each tracepoint, of which there may be two: at most as often as either
+/// was skipped, and no more often in any time than ever: the first was skipped and the second did not take it.
+fn unseen(mut skipped: Vec<Skips<'_>>, taken: [u64; TURNS_MAX]) -> Vec<(String, u64)> {
+    for ((_, programs), taken) in TURNS.into_iter().zip(taken) {
+        let of = |program| skipped.iter().position(|skips| skips.program == program);
+        if let [Some(first), Some(second)] = programs.map(of) {
+            let ever = skipped[first].all.saturating_sub(taken);
+            let second = mem::take(&mut skipped[second].lately);
+            skipped[first].lately = skipped[first].lately.min(second).min(ever);
+        }
+    }
+    let named = skipped.into_iter().filter(|skips| skips.lately > 0);
+    named
+        .map(|skips| (skips.program.to_owned(), skips.lately))
         .collect()
 }
 
@@ -170,6 +200,40 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_either_of_two_programs_was_run_for_is_not_skipped() {
+        let unseen = |skipped: &[(&'static str, u64, u64)], taken| {
+            let skips = skipped.iter().map(|&(program, all, lately)| Skips {
+                program,
+                all,
+                lately,
+            });
+            unseen(skips.collect(), taken)
+        };
+        let of = |first, second| {
+            [
+                ("process_exit", 9, first),
+                ("process_exit_second", 9, second),
+            ]
+        };
+        let exit = |times| vec![("process_exit".to_owned(), times)];
+        assert_eq!(unseen(&of(3, 0), [0, 0]), []);
+        assert_eq!(unseen(&of(0, 3), [0, 0]), []);
+        assert_eq!(unseen(&of(3, 2), [0, 0]), exit(2));
+        assert_eq!(
+            unseen(&of(3, 2), [0, 8]),
+            exit(1),
+            "of the nine that it ever skipped"
+        );
+        assert_eq!(unseen(&of(3, 2), [9, 9]), []);
+        // Where there is one, it is as it was.
+        assert_eq!(unseen(&[("process_exit", 9, 3)], [0, 0]), exit(3));
+        assert_eq!(
+            unseen(&[("signal_sent", 9, 3)], [9, 9]),
+            [("signal_sent".to_owned(), 3)]
+        );
+    }
+
+    #[test]
     fn what_was_skipped_since_a_time_is_never_too_little() {
         let mut seen = Seen::default();
         assert_eq!(seen.at(u64::MAX), None, "nobody has looked");
@@ -184,7 +248,6 @@ mod tests {
         // One that looked before the last and comes after it.
         seen.add(250, &[1, 1]);
         assert_eq!(seen.at(400), Some((300, vec![2, 1])));
-        assert_eq!(less(&[3, 1], &[2, 1]), [1, 0]);
         for time in 0..2 * CHANGES_MAX as u64 {
             seen.add(1000 + time, &[time, 2]);
         }

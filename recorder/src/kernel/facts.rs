@@ -7,6 +7,7 @@ use recorder_ebpf::fields::{ABSENT, FIELDS};
 use rustix::param::page_size;
 
 use super::btf::Btf;
+use super::requirements;
 
 /// The value of every global, and what could not be found.
 #[derive(Debug)]
@@ -104,6 +105,7 @@ impl Facts {
                     .unwrap_or(ABSENT),
             ),
             ("AGENT", own_tgid().unwrap_or(0)),
+            ("PREEMPTIBLE", u32::from(preemptible())),
             ("UPID_BYTES", btf.size("upid").unwrap_or(0)),
         ];
         Self {
@@ -112,6 +114,13 @@ impl Facts {
             missing,
         }
     }
+}
+
+/// Whether a program at a tracepoint may be preempted on this kernel: from 7.0 on.
+///
+/// <https://github.com/torvalds/linux/commit/a46023d5616ed3ed781e56ca93400eb9490e3646>
+pub(super) fn preemptible() -> bool {
+    requirements::running().is_some_and(|version| version >= (7, 0))
 }
 
 /// Returns where the user registers are in a kernel stack, for kernels without the helper that tells, which came with 5.15.

@@ -16,7 +16,7 @@ use std::os::fd::AsFd as _;
 use std::sync::Mutex;
 use std::thread;
 
-use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{Map, MapData, MapError, RingBuf};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use recorder_ebpf::fields::ABSENT;
 use thiserror::Error;
@@ -173,32 +173,15 @@ impl Kernel {
             }
         }
         let rings = Rings {
-            failure: ring(&mut ebpf, "FAILURE_RING")?,
-            lifecycle: ring(&mut ebpf, "LIFECYCLE_RING")?,
+            failure: map(&mut ebpf, "FAILURE_RING")?,
+            lifecycle: map(&mut ebpf, "LIFECYCLE_RING")?,
         };
-        let name = "THROTTLES";
-        let throttles = ebpf
-            .take_map(name)
-            .ok_or(LoadError::Map { name, source: None })?;
-        let throttles = HashMap::try_from(throttles)
-            .map(Throttles)
-            .map_err(|error| LoadError::Map {
-                name,
-                source: Some(error),
-            })?;
-        let name = "SWITCHES";
-        let switches = ebpf
-            .take_map(name)
-            .ok_or(LoadError::Map { name, source: None })?;
-        let switches = Array::try_from(switches)
-            .map(Switches)
-            .map_err(|error| LoadError::Map {
-                name,
-                source: Some(error),
-            })?;
+        let throttles = Throttles(map(&mut ebpf, "THROTTLES")?);
+        let switches = Switches(map(&mut ebpf, "SWITCHES")?);
         let counters = Counters {
-            map: counters(&mut ebpf)?,
+            map: map(&mut ebpf, "LANE_STATS")?,
             programs: programs(&ebpf),
+            taken: map(&mut ebpf, "TAKEN")?,
             seen: Mutex::default(),
         };
         Ok(Self {
@@ -213,22 +196,15 @@ impl Kernel {
     }
 }
 
-fn ring(ebpf: &mut Ebpf, name: &'static str) -> Result<RingBuf<MapData>, LoadError> {
+/// Takes a map of the object.
+fn map<M: TryFrom<Map, Error = MapError>>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<M, LoadError> {
     let map = ebpf
         .take_map(name)
         .ok_or(LoadError::Map { name, source: None })?;
-    RingBuf::try_from(map).map_err(|error| LoadError::Map {
-        name,
-        source: Some(error),
-    })
-}
-
-fn counters(ebpf: &mut Ebpf) -> Result<PerCpuArray<MapData, counters::Stats>, LoadError> {
-    let name = "LANE_STATS";
-    let map = ebpf
-        .take_map(name)
-        .ok_or(LoadError::Map { name, source: None })?;
-    PerCpuArray::try_from(map).map_err(|error| LoadError::Map {
+    M::try_from(map).map_err(|error| LoadError::Map {
         name,
         source: Some(error),
     })

@@ -11,6 +11,7 @@ use aya::programs::{BtfTracePoint, Program, ProgramError};
 use recorder_ebpf::abi::EventKind;
 
 use super::btf::Btf;
+use super::facts::preemptible;
 use crate::dump::{Probe, ProbeState};
 
 /// Something to record, and the programs that can, best first.
@@ -39,6 +40,9 @@ const fn candidate(program: &'static str, tracepoint: &'static str) -> Candidate
 
 /// Errors of devices made of others, which make no requests: served only where there are such devices.
 const STACKED: &str = "of dm and md";
+/// What happens on a CPU that is inside the first program: served only where programs are preempted. Behind the first program,
+/// since the kernel runs them in the order in which they were attached.
+const SECOND: &str = "during another";
 
 /// Everything, in the order in which it is attached: who sends a signal before what the signal does.
 const PURPOSES: &[Purpose] = &[
@@ -104,17 +108,29 @@ const PURPOSES: &[Purpose] = &[
         candidates: &[candidate("process_exec", "sched_process_exec")],
     },
     Purpose {
+        event: EventKind::ProcessExec,
+        part: Some(SECOND),
+        candidates: &[candidate("process_exec_second", "sched_process_exec")],
+    },
+    Purpose {
         event: EventKind::ProcessExit,
         part: None,
         candidates: &[candidate("process_exit", "sched_process_exit")],
+    },
+    Purpose {
+        event: EventKind::ProcessExit,
+        part: Some(SECOND),
+        candidates: &[candidate("process_exit_second", "sched_process_exit")],
     },
 ];
 
 /// Threads that load programs at most: two programs take longer than all the others.
 const LOADERS_MAX: usize = 4;
 /// Programs that the kernel takes long to check, the longest last.
-const LONGEST_LAST: [&str; 4] = [
+const LONGEST_LAST: [&str; 6] = [
     "signal_sent",
+    "process_exit_second",
+    "process_exec_second",
     "process_exit",
     "process_exec",
     "signal_fatal",
@@ -186,8 +202,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Returns what there is to serve on this host.
 fn wanted() -> impl Iterator<Item = &'static Purpose> {
     let has_stacked = has_stacked_devices(Path::new("/sys/block"));
-    let purposes = PURPOSES.iter();
-    purposes.filter(move |purpose| has_stacked || purpose.part != Some(STACKED))
+    let is_preempted = preemptible();
+    PURPOSES.iter().filter(move |purpose| match purpose.part {
+        Some(STACKED) => has_stacked,
+        Some(SECOND) => is_preempted,
+        Some(_) | None => true,
+    })
 }
 
 /// Serves every purpose by the first candidate that `try_one` accepts.

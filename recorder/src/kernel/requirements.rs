@@ -34,14 +34,21 @@ pub enum Lacking {
 
 /// Checks the version of the running kernel and returns its release.
 pub fn kernel() -> Result<String, Lacking> {
-    let release = rustix::system::uname()
-        .release()
-        .to_string_lossy()
-        .into_owned();
+    let release = release();
     match version(&release) {
         Some(found) if found < KERNEL_MIN => Err(Lacking::Kernel(release)),
         Some(_) | None => Ok(release),
     }
+}
+
+/// Returns the major and minor version of the running kernel, where its release says them.
+pub(super) fn running() -> Option<(u32, u32)> {
+    version(&release())
+}
+
+fn release() -> String {
+    let system = rustix::system::uname();
+    system.release().to_string_lossy().into_owned()
 }
 
 /// Checks that the kernel shows its types.

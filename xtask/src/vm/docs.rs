@@ -36,9 +36,11 @@ kernel's log: they are recorded by a probe that is attached only where such a de
 a crash on a kernel before 6.1 the mappings are not read: its frames have build IDs and offsets, and no names.
 
 From 7.0 on a probe at a tracepoint may be preempted ([a46023d5616e](https://github.com/torvalds/linux/commit/a46023d5616ed3ed781e56ca93400eb9490e3646)),
-and no kernel runs a program on a processor that is inside it already: what ends or executes on that processor meanwhile has no record.
-To keep the processor with `bpf_preempt_disable` would not help: what waits runs as soon as that ends, which is still inside the program.
-What was skipped is counted, said by `recorder status` (`skipped-events`) and in each dump from which it may be missing.
+and no kernel runs a program on a processor that is inside it already. So a second program stands behind those of `process.exec`
+and `process.exit`, which takes what the first was not run for (`cargo xtask vm newest --test flood`: 20,000 exits on one processor
+while others there preempt them, where one program alone misses some 80). `bpf_preempt_disable` would not help: what waits runs as
+soon as that ends, which is still inside the program. What neither program was run for is counted, said by `recorder status`
+(`skipped-events`) and in each dump from which it may be missing.
 ";
 
 const DEATHS: &str = "
