@@ -577,7 +577,7 @@ fn thousands_of_connections_and_half_requests_leave_room_for_who_asks() {
     if !ready(&Need::RECORDING) {
         return;
     }
-    let agent = Agent::start();
+    let agent = Agent::start_with(&Options::with(["--budget-cpu", "0%"]));
     let socket = agent.run_directory().join("control.sock");
     let before = resident(&agent.status());
     let mut held: Vec<UnixStream> = Vec::new();
