@@ -399,6 +399,7 @@ impl<'a> Attempt<'a> {
             }
             let order = encoder.event(&mut event, Source::Record)?;
             deaths.take(order, clock.unix_ns_at(event.boot_ns), &event.body);
+            naming.reuse(event);
         }
         if let Some(mut note) = note {
             encoder.event(&mut note, Source::Writer)?;

@@ -83,10 +83,10 @@ macro_rules! bodies {
 
             /// Appends the message to `buffer`.
             pub fn encode(&self, buffer: &mut Vec<u8>) {
-                let encoded = match self {
-                    $(Self::$variant(message) => message.encode(buffer),)+
-                };
-                encoded.expect("a vector grows");
+                // Not `encode`, which first counts the bytes to see whether there is room: a vector grows.
+                match self {
+                    $(Self::$variant(message) => message.encode_raw(buffer),)+
+                }
             }
 
             /// Returns the message that `bytes` hold, which came under `topic`.

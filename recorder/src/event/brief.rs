@@ -5,9 +5,12 @@
 //! start, and no thread where the last one was the first. Its lifetime stands before its process, beside the other bytes
 //! that differ: a message is what its fields say in whatever order.
 
-use prost::Message as _;
+use prost::encoding::uint64;
 
 use super::{Body, proto};
+
+/// Number of the field `lifetime_ns` of an exit.
+const LIFETIME_NS: u32 = 5;
 
 impl Body {
     /// Appends the message to `buffer` without what [`Body::complete`] puts back, of an event at `boot_ns`, nanoseconds
@@ -18,12 +21,8 @@ impl Body {
             Self::ProcessExit(exit) => exit.lifetime_ns.take(),
             _ => None,
         };
-        if lifetime_ns.is_some() {
-            let first = proto::ProcessExit {
-                lifetime_ns,
-                ..proto::ProcessExit::default()
-            };
-            first.encode(buffer).expect("a vector grows");
+        if let Some(lifetime_ns) = &lifetime_ns {
+            uint64::encode(LIFETIME_NS, lifetime_ns, buffer);
         }
         self.encode(buffer);
         if let Self::ProcessExit(exit) = self {

@@ -185,6 +185,8 @@ pub struct Naming<'a> {
     cgroups: HashMap<CgroupKey, Arc<str>>,
     /// What the paths of cgroups say, of those that were asked for.
     places: HashMap<CgroupKey, Option<Place>>,
+    /// A process whose names are not wanted any more: the next one's take their memory.
+    spare: proto::Process,
 }
 
 impl<'a> Naming<'a> {
@@ -200,6 +202,14 @@ impl<'a> Naming<'a> {
             running: learnt.running,
             cgroups: learnt.cgroups,
             places: HashMap::default(),
+            spare: proto::Process::default(),
+        }
+    }
+
+    /// Takes the memory of the names of an event that is not wanted any more.
+    pub fn reuse(&mut self, mut event: Event) {
+        if let Some(process) = event.body.process_mut() {
+            self.spare = std::mem::take(process);
         }
     }
 
@@ -219,7 +229,7 @@ impl<'a> Naming<'a> {
             && known.exec_boot_ns <= boot_ns
             && let Some(program) = &known.exe
         {
-            ran(&mut process, program);
+            ran(&mut process, program, &mut proto::Process::default());
         }
         let cgroup = subject.cgroup_id.unwrap_or(0);
         self.place(cgroup, subject.memory_cgroup_id, &mut process);
@@ -367,14 +377,16 @@ impl<'a> Naming<'a> {
         if header.tgid == 0 {
             return;
         }
-        process.user = self.directory.users.name(header.uid).map(str::to_owned);
-        if let Some(known) = self.known(header.tgid, header.start_boot_ns) {
+        let (directory, running, spare) = (self.directory, &self.running, &mut self.spare);
+        let user = directory.users.name(header.uid);
+        process.user = user.map(|name| text(name, &mut spare.user));
+        if let Some(known) = known(directory, running, header.tgid, header.start_boot_ns) {
             // It has executed something else since.
             if known.exec_boot_ns > header.boot_ns {
                 return;
             }
             if let Some(program) = &known.exe {
-                ran(process, program);
+                ran(process, program, spare);
             }
             if process.ns_pid.is_none() {
                 process.ns_pid = Some(known.lineage.ns_tgid).filter(|&pid| pid != 0);
@@ -392,10 +404,10 @@ impl<'a> Naming<'a> {
             && has_lineage(header.kind)
             && let Some(parent) = process.ppid
         {
-            let parent = self.known_at(parent, header.start_boot_ns);
+            let parent = known_at(directory, running, parent, header.start_boot_ns);
             let program = parent.and_then(|parent| parent.exe_at_fork(header.start_boot_ns));
             if let Some(program) = program {
-                ran(process, program);
+                ran(process, program, spare);
             }
         }
     }
@@ -433,13 +445,18 @@ impl<'a> Naming<'a> {
         {
             key = other;
         }
-        let Some(place) = self.place_of(key) else {
+        // It was asked for above.
+        let Some(Some(place)) = self.places.get(&key) else {
             return;
         };
-        process.cgroup = Some(place.cgroup.as_ref().into());
-        process.unit.clone_from(&place.unit);
-        process.container_id.clone_from(&place.container_id);
-        process.runtime = place.runtime.map(str::to_owned);
+        let spare = &mut self.spare;
+        process.cgroup = Some(text(&place.cgroup, &mut spare.cgroup));
+        let unit = place.unit.as_deref();
+        process.unit = unit.map(|unit| text(unit, &mut spare.unit));
+        let id = place.container_id.as_deref();
+        process.container_id = id.map(|id| text(id, &mut spare.container_id));
+        let runtime = place.runtime;
+        process.runtime = runtime.map(|runtime| text(runtime, &mut spare.runtime));
         process.pod_uid.clone_from(&place.pod_uid);
     }
 
@@ -471,7 +488,7 @@ impl<'a> Naming<'a> {
         {
             trigger.start_boot_ns = Some(known.start_boot_ns);
             if let Some(program) = &known.exe {
-                ran(trigger, program);
+                ran(trigger, program, &mut proto::Process::default());
             }
             trigger.ppid = Some(known.lineage.parent_tgid);
         }
@@ -487,16 +504,12 @@ impl<'a> Naming<'a> {
     }
 
     fn known(&self, pid: u32, start_boot_ns: u64) -> Option<&Process> {
-        let here = self.running.get(&pid);
-        here.filter(|process| process.start_boot_ns == start_boot_ns)
-            .or_else(|| self.directory.process(pid, start_boot_ns))
+        known(self.directory, &self.running, pid, start_boot_ns)
     }
 
     /// Returns the process that had a pid at that time.
     fn known_at(&self, pid: u32, boot_ns: u64) -> Option<&Process> {
-        let here = self.running.get(&pid);
-        here.filter(|process| process.start_boot_ns <= boot_ns)
-            .or_else(|| self.directory.process_at(pid, boot_ns))
+        known_at(self.directory, &self.running, pid, boot_ns)
     }
 
     /// Returns the line of parents at that time, the nearest first.
@@ -538,11 +551,47 @@ impl<'a> Naming<'a> {
     }
 }
 
+/// See [`Naming::known`]; not of the whole, so that something else of it may change meanwhile.
+fn known<'a>(
+    directory: &'a Directory,
+    running: &'a HashMap<u32, Process>,
+    pid: u32,
+    start_boot_ns: u64,
+) -> Option<&'a Process> {
+    let here = running.get(&pid);
+    here.filter(|process| process.start_boot_ns == start_boot_ns)
+        .or_else(|| directory.process(pid, start_boot_ns))
+}
+
+/// See [`Naming::known_at`].
+fn known_at<'a>(
+    directory: &'a Directory,
+    running: &'a HashMap<u32, Process>,
+    pid: u32,
+    boot_ns: u64,
+) -> Option<&'a Process> {
+    let here = running.get(&pid);
+    here.filter(|process| process.start_boot_ns <= boot_ns)
+        .or_else(|| directory.process_at(pid, boot_ns))
+}
+
+/// Returns `name` as a text of its own, in the memory of a spare one if there is that.
+fn text(name: &str, spare: &mut Option<String>) -> String {
+    let mut text = spare.take().unwrap_or_default();
+    text.clear();
+    text.push_str(name);
+    text
+}
+
 /// Says which program a process ran, unless its record says that it was another.
-fn ran(process: &mut proto::Process, program: &Program) {
-    let exe = process.exe.get_or_insert_with(|| program.path().to_owned());
-    if exe == program.path() {
-        process.exe_build_id = program.build_id().map(str::to_owned);
+fn ran(process: &mut proto::Process, program: &Program, spare: &mut proto::Process) {
+    let path = program.path();
+    let exe = process
+        .exe
+        .get_or_insert_with(|| text(path, &mut spare.exe));
+    if exe == path {
+        let build_id = program.build_id();
+        process.exe_build_id = build_id.map(|id| text(id, &mut spare.exe_build_id));
     }
 }
 
