@@ -80,11 +80,15 @@ pub enum EventKind {
     SampleCgroup = 14,
     /// A line of the kernel's log: a [`Sample`](super::Sample).
     KernelLog = 15,
+    /// A page of memory is broken: [`MemoryFailure`](super::MemoryFailure).
+    MemoryFailure = 16,
+    /// A processor reported an error of the hardware: [`MachineCheck`](super::MachineCheck).
+    MachineCheck = 17,
 }
 
 impl EventKind {
     /// Every kind, in the order of its number.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::ProcessExec,
         Self::ProcessExit,
         Self::SignalFatal,
@@ -100,6 +104,8 @@ impl EventKind {
         Self::KernelLog,
         Self::CgroupMkdir,
         Self::CgroupRmdir,
+        Self::MemoryFailure,
+        Self::MachineCheck,
     ];
 
     /// Returns the kind with this number, or `None` for one of a newer probe.
@@ -119,7 +125,9 @@ impl EventKind {
             | Self::OomKill
             | Self::IoError
             | Self::WritebackError
-            | Self::TaskHung => Lane::Failure,
+            | Self::TaskHung
+            | Self::MemoryFailure
+            | Self::MachineCheck => Lane::Failure,
             Self::Note
             | Self::SampleSystem
             | Self::SampleProcess
@@ -146,6 +154,8 @@ impl EventKind {
             Self::KernelLog => "kernel.log",
             Self::CgroupMkdir => "cgroup.mkdir",
             Self::CgroupRmdir => "cgroup.rmdir",
+            Self::MemoryFailure => "hw.memory_failure",
+            Self::MachineCheck => "hw.machine_check",
         }
     }
 }

@@ -3,9 +3,9 @@
 use core::mem::offset_of;
 
 use super::{
-    CgroupChange, Exec, Exit, Frame, Header, IoError, LaneStats, Lineage, LiveProcess, Mapping,
-    Note, OomKill, Sample, Sender, SignalFatal, SignalSent, TaskHung, Throttle, ThrottleKey,
-    WritebackError,
+    CgroupChange, Exec, Exit, Frame, Header, IoError, LaneStats, Lineage, LiveProcess,
+    MachineCheck, Mapping, MemoryFailure, Note, OomKill, Sample, Sender, SignalFatal, SignalSent,
+    TaskHung, Throttle, ThrottleKey, WritebackError,
 };
 
 /// Name of the object's symbol that holds [`LAYOUT_HASH`].
@@ -71,6 +71,8 @@ const fn layout_hash() -> u64 {
         }
         IoError { header, sector, bytes, major, minor, partition, status, errno, cmd_flags, disk }
         WritebackError { header, inode, device, errno, name }
+        MemoryFailure { header, address, page_type, result }
+        MachineCheck { header, status, address, misc, global_status, ip, cpu, socket, apic_id, signature, microcode, bank }
         Note { header, kind, text_len }
         Sample { header, message_len, reserved }
         LaneStats { attempted, short, lost, throttled, filtered }

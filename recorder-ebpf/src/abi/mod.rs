@@ -7,6 +7,7 @@
 mod block;
 mod cgroup;
 mod filesystem;
+mod hardware;
 mod header;
 mod layout;
 mod limits;
@@ -24,6 +25,7 @@ mod turn;
 pub use block::IoError;
 pub use cgroup::CgroupChange;
 pub use filesystem::WritebackError;
+pub use hardware::{MachineCheck, MemoryFailure};
 pub use header::{COMM_LEN, EventKind, HEADER_OWN, Header, Lane, decode};
 pub use layout::{LAYOUT_HASH, LAYOUT_HASH_SYMBOL};
 pub use limits::{

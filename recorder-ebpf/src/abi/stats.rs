@@ -3,7 +3,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Slots of a counter per kind: kinds are numbered from 1, slot 0 is unused.
-pub const KIND_SLOTS: usize = 16;
+pub const KIND_SLOTS: usize = 32;
 
 /// What one CPU did in one lane.
 ///

@@ -121,6 +121,20 @@ impl Profile {
                 let comm = hung.process.as_ref().map_or("?", |process| process.comm());
                 count(&mut self.failures, format!("{comm} hung"));
             }
+            Body::MemoryFailure(_) => count(&mut self.failures, "memory is broken".to_owned()),
+            Body::MachineCheck(check) => count(
+                &mut self.failures,
+                format!(
+                    "CPU {} reported an {} error of {}",
+                    check.cpu(),
+                    if check.uncorrected() {
+                        "uncorrected"
+                    } else {
+                        "corrected"
+                    },
+                    check.part.as_deref().unwrap_or("hardware")
+                ),
+            ),
             Body::KernelLog(log)
                 if matches!(log.level(), "emerg" | "alert" | "crit" | "err" | "warning") =>
             {

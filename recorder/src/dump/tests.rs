@@ -287,6 +287,8 @@ impl Dump {
                 | Body::OomKill(_)
                 | Body::IoError(_)
                 | Body::WritebackError(_)
+                | Body::MemoryFailure(_)
+                | Body::MachineCheck(_)
                 | Body::TaskHung(_)
                 | Body::SignalSent(_)
                 | Body::CgroupMkdir(_)

@@ -137,6 +137,10 @@ bodies! {
     CgroupMkdir(Cgroup) = "cgroup.mkdir",
     /// A cgroup was removed.
     CgroupRmdir(Cgroup) = "cgroup.rmdir",
+    /// A page of memory is broken.
+    MemoryFailure(MemoryFailure) = "hw.memory_failure",
+    /// A processor reported an error of the hardware.
+    MachineCheck(MachineCheck) = "hw.machine_check",
     /// Records are missing here.
     Loss(Loss) = "recorder.loss",
     /// A record that the writer could not interpret.
@@ -156,6 +160,8 @@ impl Body {
             Self::SignalSent(sent) => sent.process.as_ref(),
             Self::CgroupMkdir(cgroup) | Self::CgroupRmdir(cgroup) => cgroup.process.as_ref(),
             Self::WritebackError(_)
+            | Self::MemoryFailure(_)
+            | Self::MachineCheck(_)
             | Self::Note(_)
             | Self::SampleSystem(_)
             | Self::SampleProcess(_)
@@ -178,6 +184,8 @@ impl Body {
             Self::SignalSent(sent) => sent.process.as_mut(),
             Self::CgroupMkdir(cgroup) | Self::CgroupRmdir(cgroup) => cgroup.process.as_mut(),
             Self::WritebackError(_)
+            | Self::MemoryFailure(_)
+            | Self::MachineCheck(_)
             | Self::Note(_)
             | Self::SampleSystem(_)
             | Self::SampleProcess(_)

@@ -10,6 +10,7 @@ mod brief;
 mod cgroup;
 mod clock;
 mod filesystem;
+mod hardware;
 pub mod json;
 pub mod names;
 mod note;
@@ -90,6 +91,8 @@ fn body(header: &Header, record: &[u8]) -> Option<Body> {
         EventKind::IoError => Body::IoError(block::io_error(record)?),
         EventKind::WritebackError => Body::WritebackError(filesystem::writeback_error(record)?),
         EventKind::TaskHung => Body::TaskHung(process::hung(record)?),
+        EventKind::MemoryFailure => Body::MemoryFailure(hardware::memory_failure(record)?),
+        EventKind::MachineCheck => Body::MachineCheck(hardware::machine_check(record)?),
         EventKind::SignalSent => Body::SignalSent(signal::sent(record)?),
         EventKind::CgroupMkdir => Body::CgroupMkdir(cgroup::change(record)?),
         EventKind::CgroupRmdir => Body::CgroupRmdir(cgroup::change(record)?),

@@ -1,10 +1,10 @@
 use proptest::prelude::*;
 use recorder_ebpf::abi::{
     Arch, COMM_LEN, CgroupChange, EXEC_ARGV_TRUNCATED, Exec, Exit, Frame, IoError, Lineage,
-    MAPPING_EXECUTE, MAPPING_FILE, MAPPING_PATH_TRUNCATED, MAPPING_READ, MAPPING_WRITE, Mapping,
-    Note, NoteKind, OomKill, PROCESS_REDUCED, SENDER_KERNEL, SIGNAL_HAS_REGISTERS,
-    SIGNAL_HAS_SENDER, SIGNAL_RERAISED, Sample, Sender, SignalFatal, SignalSent, TaskHung,
-    WritebackError,
+    MAPPING_EXECUTE, MAPPING_FILE, MAPPING_PATH_TRUNCATED, MAPPING_READ, MAPPING_WRITE,
+    MachineCheck, Mapping, MemoryFailure, Note, NoteKind, OomKill, PROCESS_REDUCED, SENDER_KERNEL,
+    SIGNAL_HAS_REGISTERS, SIGNAL_HAS_SENDER, SIGNAL_RERAISED, Sample, Sender, SignalFatal,
+    SignalSent, TaskHung, WritebackError,
 };
 use serde_json::{Value, json};
 use zerocopy::{FromZeros, IntoBytes};
@@ -472,6 +472,52 @@ fn writeback_error() {
 }
 
 #[test]
+fn a_page_that_broke() {
+    let failure = MemoryFailure {
+        header: header(EventKind::MemoryFailure, 0),
+        address: 0x1234000,
+        page_type: 12,
+        result: 3,
+    };
+    assert_eq!(
+        body_json(failure.as_bytes()),
+        json!({"physical_address": "0x1234000", "result": "recovered", "page_type": 12})
+    );
+}
+
+#[test]
+fn a_machine_check_says_what_its_status_says() {
+    let mut check = MachineCheck {
+        status: 0x9c00_0000_0000_0090,
+        address: 0x1234000,
+        misc: 0x8c,
+        cpu: 1,
+        bank: 4,
+        ..MachineCheck::new_zeroed()
+    };
+    check.header = header(EventKind::MachineCheck, 0);
+    assert_eq!(
+        body_json(check.as_bytes()),
+        json!({
+            "cpu": 1, "socket": 0, "bank": 4, "uncorrected": false, "context_corrupt": false, "overflow": false,
+            "part": "memory", "address": "0x1234000", "status": "0x9c00000000000090", "misc": "0x8c", "global_status": "0x0",
+            "apic_id": 0,
+        })
+    );
+    check.status = 0xf200_0000_0000_0800;
+    let json = body_json(check.as_bytes());
+    assert_eq!(json["part"], json!("bus"));
+    for (field, value) in [
+        ("uncorrected", true),
+        ("context_corrupt", true),
+        ("overflow", true),
+    ] {
+        assert_eq!(json[field], json!(value), "{field}");
+    }
+    assert_eq!((json.get("address"), json.get("misc")), (None, None));
+}
+
+#[test]
 fn hung_task_and_notes() {
     let hung = TaskHung {
         header: header(EventKind::TaskHung, 0),
@@ -557,6 +603,16 @@ fn records() -> Vec<(EventKind, Vec<u8>)> {
                     error.as_bytes().to_vec()
                 }
                 EventKind::TaskHung => header(kind, 0).as_bytes().to_vec(),
+                EventKind::MemoryFailure => {
+                    let mut failure = MemoryFailure::new_zeroed();
+                    failure.header = header(kind, 0);
+                    failure.as_bytes().to_vec()
+                }
+                EventKind::MachineCheck => {
+                    let mut check = MachineCheck::new_zeroed();
+                    check.header = header(kind, 0);
+                    check.as_bytes().to_vec()
+                }
                 EventKind::SignalSent => {
                     let mut sent = SignalSent::new_zeroed();
                     sent.header = header(kind, 0);

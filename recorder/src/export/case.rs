@@ -42,7 +42,8 @@ const SCHEMA: &str = "
         intact INTEGER, data BLOB NOT NULL
     );
     CREATE VIEW failure AS SELECT * FROM event
-        WHERE type IN ('signal.fatal', 'oom.kill', 'io.error', 'fs.writeback_error', 'fs.error', 'task.hung')
+        WHERE type IN ('signal.fatal', 'oom.kill', 'io.error', 'fs.writeback_error', 'fs.error', 'task.hung',
+            'hw.memory_failure', 'hw.machine_check')
         OR cause IS NOT NULL;
     CREATE VIEW cause AS SELECT e.*, c.type AS cause_type, c.unix_ns AS cause_unix_ns, c.message AS cause_message
         FROM event e JOIN event c ON c.\"order\" = e.cause;

@@ -97,7 +97,10 @@ fn class(body: &Body) -> (&'static str, &'static str, Option<&'static str>) {
         Body::SignalFatal(_) | Body::OomKill(_) => ("process", "end", Some("failure")),
         Body::TaskHung(_) => ("process", "info", Some("failure")),
         Body::SignalSent(_) => ("process", "change", None),
-        Body::IoError(_) | Body::WritebackError(_) => ("host", "info", Some("failure")),
+        Body::IoError(_)
+        | Body::WritebackError(_)
+        | Body::MemoryFailure(_)
+        | Body::MachineCheck(_) => ("host", "info", Some("failure")),
         Body::Note(_)
         | Body::SampleSystem(_)
         | Body::SampleProcess(_)

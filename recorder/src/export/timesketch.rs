@@ -26,6 +26,8 @@ fn time_is_of(body: &Body) -> &'static str {
         Body::IoError(_) => "I/O failed",
         Body::WritebackError(_) => "Write lost",
         Body::TaskHung(_) => "Hung task found",
+        Body::MemoryFailure(_) => "Broken memory found",
+        Body::MachineCheck(_) => "Hardware error reported",
         Body::SignalSent(_) => "Signal sent",
         Body::CgroupMkdir(_) => "Control group made",
         Body::CgroupRmdir(_) => "Control group removed",

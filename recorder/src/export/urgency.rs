@@ -37,7 +37,11 @@ impl Urgency {
                     false => Self::Warning,
                 }
             }
-            Body::OomKill(_) => Self::Critical,
+            Body::OomKill(_) | Body::MemoryFailure(_) => Self::Critical,
+            Body::MachineCheck(check) => match check.uncorrected() {
+                true => Self::Critical,
+                false => Self::Warning,
+            },
             Body::IoError(_) | Body::WritebackError(_) | Body::TaskHung(_) => Self::Error,
             Body::Loss(_) | Body::Unknown(_) => Self::Warning,
             Body::SignalSent(_) | Body::Note(_) => Self::Notice,

@@ -171,6 +171,8 @@ impl Identities {
                 EventKind::IoError
                 | EventKind::WritebackError
                 | EventKind::TaskHung
+                | EventKind::MemoryFailure
+                | EventKind::MachineCheck
                 | EventKind::SignalSent
                 | EventKind::Note
                 | EventKind::SampleSystem

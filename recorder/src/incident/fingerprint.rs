@@ -66,6 +66,14 @@ pub(super) fn of_event(rule: &str, group: Option<&[String]>, body: &Body) -> Fin
             let texts = [&error.device, &error.errno].map(|text| text.as_deref().unwrap_or(""));
             Fingerprint::of(rule, &texts.map(str::as_bytes))
         }
+        Body::MemoryFailure(failure) => {
+            let result = failure.result.as_deref().unwrap_or("");
+            Fingerprint::of(rule, &[result.as_bytes()])
+        }
+        Body::MachineCheck(check) => {
+            let [cpu, bank] = [check.cpu(), check.bank()].map(u32::to_le_bytes);
+            Fingerprint::of(rule, &[&cpu, &bank, check.part().as_bytes()])
+        }
         Body::ProcessExit(exit) => {
             let signal = exit.signal.as_ref().and_then(|signal| signal.number);
             let code = exit.exit_code.unwrap_or(0) << 8;

@@ -10,6 +10,8 @@
 //! | `oom.kill` | memory cgroup, victim |
 //! | `io.error` | device, operation, status |
 //! | `fs.writeback_error` | device, errno |
+//! | `hw.memory_failure` | what became of the page |
+//! | `hw.machine_check` | CPU, bank, part |
 //! | `process.exit` | program, code or signal |
 //! | `process.exec`, `signal.sent`, `task.hung` | program |
 //! | another | nothing more |
@@ -52,4 +54,5 @@ pub use cooldown::{FINGERPRINTS_MAX, UNDUMPED_MAX};
 pub use engine::{Engine, Manual, OPEN_MAX, PROCESSES_MAX};
 pub use outcome::{EngineStats, Outcome};
 pub use storm::{NoDump, Storm};
+pub(crate) use summary::{machine_check, memory_failure};
 pub use types::{Incident, NamedSubject, Severity, Subject, Trigger};

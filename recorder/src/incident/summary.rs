@@ -17,6 +17,8 @@ pub(super) fn sentence(body: &Body) -> String {
             "{} did not run for longer than the kernel's hung-task limit",
             process(hung.process.as_ref())
         ),
+        Body::MemoryFailure(failure) => memory_failure(failure),
+        Body::MachineCheck(check) => machine_check(check),
         Body::ProcessExit(exit) => exit_of(exit),
         Body::ProcessExec(exec) => format!(
             "{} executed {}",
@@ -60,6 +62,8 @@ pub(super) fn subject(body: &Body) -> Subject {
         | Body::SignalFatal(_)
         | Body::OomKill(_)
         | Body::TaskHung(_)
+        | Body::MemoryFailure(_)
+        | Body::MachineCheck(_)
         | Body::CgroupMkdir(_)
         | Body::CgroupRmdir(_)
         | Body::SignalSent(_)
@@ -151,6 +155,36 @@ fn writeback_error(error: &proto::WritebackError) -> String {
     );
     if let Some(errno) = &error.errno {
         text += &format!(": {errno}");
+    }
+    text
+}
+
+/// Returns "the memory at 0x1234000 is broken: recovered".
+pub(crate) fn memory_failure(failure: &proto::MemoryFailure) -> String {
+    let address = failure.physical_address();
+    let mut text = format!("the memory at {address:#x} is broken");
+    if let Some(result) = &failure.result {
+        text += &format!(": {result}");
+    }
+    text
+}
+
+/// Returns "CPU 0 bank 4: corrected error of memory at 0x1234000".
+pub(crate) fn machine_check(check: &proto::MachineCheck) -> String {
+    let mut text = format!("CPU {} bank {}: ", check.cpu(), check.bank());
+    text += match check.uncorrected() {
+        true => "uncorrected error",
+        false => "corrected error",
+    };
+    match &check.part {
+        Some(part) => text += &format!(" of {part}"),
+        None => text += &format!(" {:#06x}", check.status() & 0xffff),
+    }
+    if let Some(address) = check.address {
+        text += &format!(" at {address:#x}");
+    }
+    if check.context_corrupt() {
+        text += ", the processor's state may be corrupt";
     }
     text
 }

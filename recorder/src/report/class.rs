@@ -92,6 +92,11 @@ pub(super) struct Signs {
     is_medium_broken: bool,
     is_disk_full: bool,
     is_memory_broken: bool,
+    /// Pages that broke.
+    broken_pages: u64,
+    /// Machine checks: those that were corrected, and the others.
+    corrected: u64,
+    uncorrected: u64,
     /// Programs that crashed, by CPU.
     crashed_on: BTreeMap<u32, BTreeSet<String>>,
     /// Crashes by command.
@@ -110,6 +115,9 @@ impl Signs {
                 self.lost_writes += 1;
                 self.is_disk_full |= error.errno() == "ENOSPC";
             }
+            Body::MemoryFailure(_) => self.broken_pages += 1,
+            Body::MachineCheck(check) if check.uncorrected() => self.uncorrected += 1,
+            Body::MachineCheck(_) => self.corrected += 1,
             Body::SignalFatal(fatal) => self.fault(fatal),
             Body::ProcessExit(exit) => {
                 self.exits += 1;
@@ -206,6 +214,14 @@ impl Case<'_> {
             "fs.writeback_error" => (
                 CauseClass::Io,
                 "data was lost after its write had succeeded".to_owned(),
+            ),
+            "hw.memory_failure" => (
+                CauseClass::Hardware,
+                "the memory itself is broken".to_owned(),
+            ),
+            "hw.machine_check" => (
+                CauseClass::Hardware,
+                "a processor reported an error of the hardware".to_owned(),
             ),
             "task.hung" => (
                 CauseClass::Io,
@@ -337,6 +353,20 @@ impl Case<'_> {
             flag(
                 "hardware",
                 "the memory itself is broken (BUS_MCEERR)".to_owned(),
+            );
+        }
+        if signs.broken_pages > 0 {
+            let pages = signs.broken_pages;
+            flag(
+                "hardware",
+                format!("{} a page of memory was found broken", times(pages)),
+            );
+        }
+        if signs.uncorrected + signs.corrected > 0 {
+            let (all, corrected) = (signs.uncorrected + signs.corrected, signs.corrected);
+            flag(
+                "hardware",
+                format!("{all} machine checks, {corrected} of them corrected"),
             );
         }
         if let Some((cpu, programs)) = signs.suspected_cpu().filter(|_| self.cpus > 1) {

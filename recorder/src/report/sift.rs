@@ -47,7 +47,9 @@ impl Sift {
             | Body::OomKill(_)
             | Body::IoError(_)
             | Body::WritebackError(_)
-            | Body::TaskHung(_) => Some(&mut self.failures),
+            | Body::TaskHung(_)
+            | Body::MemoryFailure(_)
+            | Body::MachineCheck(_) => Some(&mut self.failures),
             _ if is_subject => Some(&mut self.of_subject),
             Body::Note(note) if note.kind() == "incident" => return,
             Body::Note(_) | Body::Loss(_) => Some(&mut self.remarks),
@@ -114,6 +116,10 @@ fn likeness(body: &Body) -> Option<String> {
             error.device, error.operation, error.status
         )),
         Body::WritebackError(error) => Some(format!("write-back {:?}", error.device)),
+        Body::MemoryFailure(failure) => Some(format!("memory {:?}", failure.result)),
+        Body::MachineCheck(check) => {
+            Some(format!("machine check {:?} {:?}", check.cpu, check.bank))
+        }
         Body::OomKill(kill) => Some(format!("oom {:?}", kill.process.as_ref()?.comm)),
         _ => None,
     }

@@ -2,6 +2,7 @@
 
 use crate::cli::text::{bytes, count, duration, escape, escape_short, plural};
 use crate::event::{Body, proto};
+use crate::incident::{machine_check, memory_failure};
 
 use super::{fault, sample};
 
@@ -21,6 +22,8 @@ pub fn describe(body: &Body) -> String {
             "{} has not run for longer than the hung-task limit",
             name(hung.process.as_ref())
         ),
+        Body::MemoryFailure(failure) => escape(&memory_failure(failure)).into_owned(),
+        Body::MachineCheck(check) => escape(&machine_check(check)).into_owned(),
         Body::SignalSent(sent) => signal_sent(sent),
         Body::CgroupMkdir(cgroup) => format!("{} made", cgroup_path(cgroup)),
         Body::CgroupRmdir(cgroup) => format!("{} removed", cgroup_path(cgroup)),

@@ -143,6 +143,8 @@ fn event(rows: &mut Rows, trigger: &Entry, facts: &Facts, survey: &Survey) {
         Body::TaskHung(hung) => process(rows, hung.process.as_ref(), survey, None),
         Body::IoError(_)
         | Body::WritebackError(_)
+        | Body::MemoryFailure(_)
+        | Body::MachineCheck(_)
         | Body::SignalSent(_)
         | Body::ProcessExec(_)
         | Body::CgroupMkdir(_)

@@ -105,10 +105,16 @@ impl Redactor {
                     self.name("interface", &mut interface.name);
                 }
             }
+            Body::MachineCheck(check) => {
+                if self.policy.addresses {
+                    check.ip = None;
+                }
+            }
             Body::ProcessExit(_)
             | Body::IoError(_)
             | Body::WritebackError(_)
             | Body::TaskHung(_)
+            | Body::MemoryFailure(_)
             | Body::Loss(_) => {}
         }
     }

@@ -7,6 +7,8 @@ const KINDS = {
   "fs.writeback_error": { lane: "failures", shape: "square", color: "--pink" },
   "fs.error": { lane: "failures", shape: "square", color: "--pink" },
   "task.hung": { lane: "failures", shape: "triangle", color: "--brown" },
+  "hw.memory_failure": { lane: "failures", shape: "diamond", color: "--brown" },
+  "hw.machine_check": { lane: "failures", shape: "diamond", color: "--brown" },
   "process.exec": { lane: "processes" },
   "process.exit": { lane: "processes" },
   "kernel.log": { lane: "messages", color: "--muted" },
