@@ -287,7 +287,7 @@ mod tests {
     fn own_memory_grows_by_what_is_allocated_and_not_by_what_is_shared() {
         let before = memory_bytes();
         assert!(before > 0);
-        let own = vec![1_u8; 32 << 20];
+        let own = black_box(vec![1_u8; 32 << 20]);
         let with_own = memory_bytes();
         assert!(with_own >= before + (16 << 20), "{before} {with_own}");
         drop(own);
