@@ -149,6 +149,17 @@ macro_rules! for_each_field {
                 TASK_SESSION = task_struct.sessionid;
                 TASK_LOGIN_UID = task_struct.loginuid;
                 TASK_EXECS = task_struct.self_exec_id;
+                MCE_STATUS = mce.status;
+                MCE_ADDRESS = mce.addr;
+                MCE_MISC = mce.misc;
+                MCE_GLOBAL_STATUS = mce.mcgstatus;
+                MCE_IP = mce.ip;
+                MCE_CPU = mce.extcpu;
+                MCE_SOCKET = mce.socketid;
+                MCE_APIC_ID = mce.apicid;
+                MCE_SIGNATURE = mce.cpuid;
+                MCE_MICROCODE = mce.microcode;
+                MCE_BANK = mce.bank;
                 TASK_FS_BASE = task_struct.thread.fsbase;
                 TASK_GS_BASE = task_struct.thread.gsbase;
                 MM_MAPPINGS = mm_struct.mm_mt.ma_root;

@@ -89,8 +89,14 @@ fn line<'a>(dump: &'a Dump, part: &str) -> &'a Event {
     })
 }
 
+/// Whether this kernel tells of such things: what it does not tell is in its log alone.
+fn is_told(agent: &Agent, event: &str) -> bool {
+    let probes = agent.status().all("probes");
+    probes.iter().any(|probe| probe.str("event") == event)
+}
+
 #[test]
-fn memory_that_breaks_ends_who_uses_it() {
+fn memory_that_breaks_is_an_incident_and_ends_who_uses_it() {
     if !ready(&[&NEEDS[..], &[Need::Module("hwpoison_inject")]].concat()) {
         return;
     }
@@ -103,16 +109,36 @@ fn memory_that_breaks_ends_who_uses_it() {
     fatal.expect("body.signal.name", "SIGBUS");
     let code = fatal.str("body.code.name");
     assert!(code.starts_with("BUS_MCEERR"), "{fatal}");
-    line(&dump, "Memory failure: ");
+    let line = line(&dump, "Memory failure: ");
     let report = output(recorder(["report"]).arg(dump.path())).expect_code(0);
     assert!(
         report.text().contains("the memory itself is broken"),
         "{report}"
     );
+    if !is_told(&agent, "hw.memory_failure") {
+        return;
+    }
+    // Of the page itself there is an incident before that.
+    let dump = agent.dump_where("broken memory", |incident| {
+        incident.str("rule") == "memory-failure"
+    });
+    dump.incident().expect("severity", "critical");
+    let of_page = |event: &&Event| event.str("type") == "hw.memory_failure";
+    let failures: Vec<&Event> = dump.events().iter().filter(of_page).collect();
+    let [failure] = failures.as_slice() else {
+        panic!("{} failures of memory", failures.len());
+    };
+    // The kernel's line has the number of the page: "Memory failure: 0x1234: recovery action for ...: Recovered".
+    let address = failure.address("body.physical_address");
+    let number = format!("{:#x}:", address / rustix::param::page_size() as u64);
+    assert!(line.str("body.text").contains(&number), "{failure}, {line}");
+    let result = failure.str("body.result");
+    let results = ["ignored", "failed", "delayed", "recovered"];
+    assert!(results.contains(&result), "{failure}");
 }
 
 #[test]
-fn a_machine_check_is_in_the_dump_as_the_kernel_tells_it() {
+fn a_machine_check_is_told_by_the_processor_and_by_the_kernel() {
     if !ready(&[&NEEDS[..], &[Need::Module("mce_inject")]].concat()) {
         return;
     }
@@ -138,6 +164,33 @@ fn a_machine_check_is_in_the_dump_as_the_kernel_tells_it() {
     let line = line(&dump, "Machine Check: 0 Bank 4: 9c00000000000090");
     line.expect("body.level", "emerg");
     line.expect("body.facility", "kern");
+    if !is_told(&agent, "hw.machine_check") {
+        return;
+    }
+    let is_check = |event: &&Event| event.str("type") == "hw.machine_check";
+    let checks: Vec<&Event> = dump.events().iter().filter(is_check).collect();
+    let [check] = checks.as_slice() else {
+        panic!("{} machine checks", checks.len());
+    };
+    for (field, number) in [("cpu", 0), ("bank", 4)] {
+        check.expect(&format!("body.{field}"), number);
+    }
+    for (field, is) in [
+        ("uncorrected", false),
+        ("context_corrupt", false),
+        ("overflow", false),
+    ] {
+        check.expect(&format!("body.{field}"), is);
+    }
+    check.expect("body.part", "memory");
+    check.expect("body.status", "0x9c00000000000090");
+    check.expect("body.address", "0x1234000");
+    check.expect("body.misc", "0x8c");
+    let report = output(recorder(["report"]).arg(dump.path())).expect_code(0);
+    let said = "1 machine checks, 1 of them corrected";
+    assert!(report.text().contains(said), "{report}");
+    // It was corrected, and is no incident.
+    assert!(dump.incident().str("rule") == "manual");
 }
 
 #[track_caller]

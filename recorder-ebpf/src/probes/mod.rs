@@ -3,6 +3,7 @@
 mod block;
 mod cgroup;
 mod filesystem;
+mod hardware;
 mod oom;
 #[cfg(feature = "untyped")]
 mod oom_by_pid;

@@ -40,6 +40,8 @@ const fn candidate(program: &'static str, tracepoint: &'static str) -> Candidate
 
 /// Errors of devices made of others, which make no requests: served only where there are such devices.
 const STACKED: &str = "of dm and md";
+/// Errors of the hardware: served only where the kernel tells of them.
+const HARDWARE: [EventKind; 2] = [EventKind::MemoryFailure, EventKind::MachineCheck];
 /// What happens on a CPU that is inside the first program: served only where programs are preempted. Behind the first program,
 /// since the kernel runs them in the order in which they were attached.
 const SECOND: &str = "during another";
@@ -85,6 +87,16 @@ const PURPOSES: &[Purpose] = &[
         event: EventKind::WritebackError,
         part: None,
         candidates: &[candidate("writeback_error", "filemap_set_wb_err")],
+    },
+    Purpose {
+        event: EventKind::MemoryFailure,
+        part: None,
+        candidates: &[candidate("memory_failure", "memory_failure_event")],
+    },
+    Purpose {
+        event: EventKind::MachineCheck,
+        part: None,
+        candidates: &[candidate("machine_check", "mce_record")],
     },
     Purpose {
         event: EventKind::TaskHung,
@@ -138,13 +150,13 @@ const LONGEST_LAST: [&str; 6] = [
 
 /// Says of every purpose how it would be served, by the kernel's types alone.
 pub(super) fn plan(btf: &Btf<'_>) -> Vec<Probe> {
-    serve(|candidate| supported(btf, candidate))
+    serve(wanted(btf), |candidate| supported(btf, candidate))
 }
 
 /// Loads and attaches what the kernel supports, and says of every purpose how it is served.
 pub(super) fn attach(ebpf: &mut Ebpf, btf: &Btf<'_>, aya_btf: &aya::Btf) -> Vec<Probe> {
     let mut loaded = load_side_by_side(ebpf, btf, aya_btf);
-    serve(|candidate| {
+    serve(wanted(btf), |candidate| {
         supported(btf, candidate)?;
         if let Some(refusal) = loaded.remove(candidate.program) {
             refusal?;
@@ -162,7 +174,7 @@ fn load_side_by_side(
     btf: &Btf<'_>,
     aya_btf: &aya::Btf,
 ) -> HashMap<&'static str, Result<(), String>> {
-    let mut wanted: HashMap<&str, &Candidate> = wanted()
+    let mut wanted: HashMap<&str, &Candidate> = wanted(btf)
         .filter_map(|purpose| {
             let mut candidates = purpose.candidates.iter();
             candidates.find(|candidate| supported(btf, candidate).is_ok())
@@ -200,19 +212,26 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Returns what there is to serve on this host.
-fn wanted() -> impl Iterator<Item = &'static Purpose> {
+fn wanted(btf: &Btf<'_>) -> impl Iterator<Item = &'static Purpose> {
     let has_stacked = has_stacked_devices(Path::new("/sys/block"));
     let is_preempted = preemptible();
     PURPOSES.iter().filter(move |purpose| match purpose.part {
         Some(STACKED) => has_stacked,
         Some(SECOND) => is_preempted,
+        None if HARDWARE.contains(&purpose.event) => {
+            let mut candidates = purpose.candidates.iter();
+            candidates.any(|candidate| btf.tracepoint(candidate.tracepoint).is_some())
+        }
         Some(_) | None => true,
     })
 }
 
 /// Serves every purpose by the first candidate that `try_one` accepts.
-fn serve(mut try_one: impl FnMut(&Candidate) -> Result<(), String>) -> Vec<Probe> {
-    wanted()
+fn serve(
+    purposes: impl Iterator<Item = &'static Purpose>,
+    mut try_one: impl FnMut(&Candidate) -> Result<(), String>,
+) -> Vec<Probe> {
+    purposes
         .map(|purpose| {
             let event = match purpose.part {
                 None => purpose.event.name().to_owned(),
@@ -348,7 +367,7 @@ mod tests {
 
     #[test]
     fn the_first_candidate_is_no_fallback_and_the_second_says_why() {
-        let probes = serve(|candidate| match candidate.tracepoint {
+        let probes = serve(PURPOSES.iter(), |candidate| match candidate.tracepoint {
             "block_rq_error" => Err("no such thing".into()),
             "mark_victim" => Err("other argument".into()),
             _ => Ok(()),

@@ -116,13 +116,13 @@ fn fires(set: &mut RuleSet, kind: EventKind, events: &[Body]) -> Vec<u64> {
 #[test]
 fn the_built_in_rules_are_rules() {
     let set = RuleSet::compile(&builtin(), &settings()).expect("they are tested");
-    assert_eq!(set.len(), 6);
+    assert_eq!(set.len(), 8);
     let without_watch = Settings {
         watch: Vec::new(),
         ..settings()
     };
     let set = RuleSet::compile(&builtin(), &without_watch).expect("they are tested");
-    assert_eq!(set.len(), 5, "one that cannot match is not in force");
+    assert_eq!(set.len(), 7, "one that cannot match is not in force");
     assert_eq!(set.wants(&exit_record("postgres", 9)), None);
 }
 
@@ -151,9 +151,9 @@ fn a_rule_of_the_same_name_changes_only_what_it_says() {
     for rule in read_text(None, change).expect("valid") {
         add(&mut rules, rule);
     }
-    assert_eq!(rules.len(), 6);
+    assert_eq!(rules.len(), 8);
     let mut set = RuleSet::compile(&rules, &settings()).expect("valid");
-    assert_eq!(set.len(), 5);
+    assert_eq!(set.len(), 7);
     let fired = set.look(
         EventKind::IoError,
         &Body::IoError(proto::IoError::default()),

@@ -7,8 +7,8 @@ mod storms;
 use std::collections::BTreeMap;
 
 use recorder_ebpf::abi::{
-    BUILD_ID_LEN, COMM_LEN, EventKind, Exec, Exit, Header, IoError, OomKill, SIGNAL_HAS_SENDER,
-    SignalFatal, TaskHung, WritebackError,
+    BUILD_ID_LEN, COMM_LEN, EventKind, Exec, Exit, Header, IoError, MachineCheck, MemoryFailure,
+    OomKill, SIGNAL_HAS_SENDER, SignalFatal, TaskHung, WritebackError,
 };
 use zerocopy::{FromZeros, Immutable, IntoBytes};
 
@@ -174,6 +174,27 @@ fn writeback(boot_ns: u64, device: u32, errno: u32) -> WritebackError {
     error.device = device;
     error.errno = errno;
     error
+}
+
+fn memory_failure(boot_ns: u64, address: u64, result: u32) -> MemoryFailure {
+    let mut failure = zeroed(
+        EventKind::MemoryFailure,
+        boot_ns,
+        |failure: &mut MemoryFailure| &mut failure.header,
+    );
+    failure.address = address;
+    failure.result = result;
+    failure
+}
+
+fn machine_check(boot_ns: u64, cpu: u32, bank: u32, status: u64) -> MachineCheck {
+    let mut check = zeroed(
+        EventKind::MachineCheck,
+        boot_ns,
+        |check: &mut MachineCheck| &mut check.header,
+    );
+    (check.cpu, check.bank, check.status) = (cpu, bank, status);
+    check
 }
 
 fn hung(boot_ns: u64, comm: &str, tgid: u32) -> TaskHung {

@@ -116,6 +116,33 @@ fn a_writeback_error_is_an_incident() {
 }
 
 #[test]
+fn broken_memory_is_an_incident() {
+    let incident = incident(memory_failure(START, 0x1234000, 3));
+    assert_eq!(incident.rule, "memory-failure");
+    assert_eq!(
+        incident.summary,
+        "the memory at 0x1234000 is broken: recovered"
+    );
+}
+
+#[test]
+fn a_machine_check_is_an_incident_unless_it_was_corrected() {
+    const CORRECTED: u64 = 0x9c00_0000_0000_0090;
+    let incident = incident(machine_check(
+        START,
+        1,
+        4,
+        CORRECTED | 0x2200_0000_0000_0000,
+    ));
+    assert_eq!(incident.rule, "machine-check");
+    assert_eq!(
+        incident.summary,
+        "CPU 1 bank 4: uncorrected error of memory at 0x0, the processor's state may be corrupt"
+    );
+    assert!(!fires(machine_check(START, 1, 4, CORRECTED)));
+}
+
+#[test]
 fn a_hung_task_is_an_incident() {
     let incident = incident(hung(START, "tar", 5));
     assert_eq!(incident.rule, "task-hung");
