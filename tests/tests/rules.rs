@@ -344,9 +344,9 @@ fn names_that_nothing_has_are_told_before_they_are_trusted() {
         |arguments: &[&str]| output(&mut recorder([&["rules", "check"], arguments].concat()));
     // What is checked, what is in force and what is said of both is one.
     let checked = check(&["--config", &config]).expect_code(0);
-    assert_eq!(checked.text().trim(), "valid: 7 rules, 6 in force");
+    assert_eq!(checked.text().trim(), "valid: 9 rules, 8 in force");
     let reloaded = ruled.agent.run(["reload"]).expect_code(0);
-    assert_eq!(reloaded.text().trim(), "reloaded: 7 rules, 6 in force");
+    assert_eq!(reloaded.text().trim(), "reloaded: 9 rules, 8 in force");
     for (right, wrong, line, told) in [
         (
             "notify = [\"on-call\"]",

@@ -1,6 +1,6 @@
 //! Rules that are ready: by the type of the events that they are about.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::mem::offset_of;
 
@@ -46,7 +46,7 @@ pub struct RuleSet {
     /// Positions of the rules about each kind.
     by_kind: [Vec<usize>; KIND_SLOTS],
     /// The last event of each kind, if a rule asks for it.
-    previous: [Option<Body>; KIND_SLOTS],
+    previous: HashMap<EventKind, Body>,
     settings: Settings,
     /// Rules that have erred for the first time, and why.
     faults: Vec<String>,
@@ -387,7 +387,7 @@ impl RuleSet {
     pub fn look(&mut self, kind: EventKind, body: &Body, boot_ns: u64) -> Option<Fired> {
         let slot = kind as usize;
         let mut fired: Option<Fired> = None;
-        let previous = self.previous[slot].take();
+        let previous = self.previous.remove(&kind);
         let subject = Subject {
             event: Value::Message(body.message()),
             previous: previous.as_ref().map(|body| body.message() as &dyn Reflect),
@@ -414,7 +414,7 @@ impl RuleSet {
             }
         }
         if keep {
-            self.previous[slot] = Some(body.clone());
+            self.previous.insert(kind, body.clone());
         }
         fired
     }

@@ -35,6 +35,9 @@ the signal that the kernel has just sent. Errors of device-mapper and md devices
 kernel's log: they are recorded by a probe that is attached only where such a device exists when the agent starts. Of
 a crash on a kernel before 6.1 the mappings are not read: its frames have build IDs and offsets, and no names.
 
+Broken pages of memory and machine checks (`hw.memory_failure`, `hw.machine_check`) are recorded where the kernel has the tracepoints
+`memory_failure_event` and `mce_record`: of these, from 6.12 on, the second on x86-64 only. Elsewhere the kernel's log tells of them.
+
 From 7.0 on a probe at a tracepoint may be preempted ([a46023d5616e](https://github.com/torvalds/linux/commit/a46023d5616ed3ed781e56ca93400eb9490e3646)),
 and no kernel runs a program on a processor that is inside it already. So a second program stands behind those of `process.exec`
 and `process.exit`, which takes what the first was not run for (`cargo xtask vm newest --test flood`: 20,000 exits on one processor
