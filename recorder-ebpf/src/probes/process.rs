@@ -323,10 +323,16 @@ fn exit(turn: Turn, task: Task) -> i32 {
     if !leaves_out(savings(), Saving::ExitDetail) {
         reduced = 0;
         usage = Usage::of_dead_threads(signal);
+        let gone_ns = usage.runtime_ns;
         if load::<u32, _>(signal, &SIGNAL_THREADS) == 1 {
             usage.add(&Usage::of_thread(task));
         } else if let Some(others) = threads::sum(walker(turn), signal) {
             usage.add_listed(others);
+        }
+        // One that left in between is in neither: a program may be preempted, and most often that was the last other one.
+        if load::<u64, _>(signal, &SIGNAL_RUNTIME) != gone_ns {
+            usage = Usage::of_dead_threads(signal);
+            usage.add(&Usage::of_thread(task));
         }
     }
     let flags: u32 = load(signal, &SIGNAL_FLAGS);
